@@ -1,0 +1,49 @@
+// swift-tools-version:6.2
+// One strict list of settings serves every target; docs/architecture.md says what lives where.
+import PackageDescription
+
+let strict: [SwiftSetting] = [
+  .strictMemorySafety(),
+  .treatAllWarnings(as: .error),
+  .enableUpcomingFeature("ExistentialAny"),
+  .enableUpcomingFeature("InternalImportsByDefault"),
+  .enableUpcomingFeature("MemberImportVisibility"),
+  .enableExperimentalFeature("Lifetimes"),
+  // The hot structs are `~Copyable`: exclusivity is proved statically, and the dynamic check
+  // costs a runtime call (facts: swift-toolchain, section 6).
+  .unsafeFlags(["-enforce-exclusivity=unchecked"], .when(configuration: .release)),
+]
+
+/// The targets that also build as Embedded Swift, with the arrows of docs/architecture.md.
+let core: [Target] = [
+  .target(name: "CVolatile"),
+  .target(name: "SharedMemory", dependencies: ["CVolatile"], swiftSettings: strict),
+  .target(name: "IVShmem", dependencies: ["SharedMemory"], swiftSettings: strict),
+  .target(name: "Virtqueue", dependencies: ["SharedMemory"], swiftSettings: strict),
+  .target(
+    name: "VirtioDevice", dependencies: ["SharedMemory", "Virtqueue"], swiftSettings: strict),
+  .target(
+    name: "VirtioTransport",
+    dependencies: ["SharedMemory", "IVShmem", "Virtqueue", "VirtioDevice"],
+    swiftSettings: strict),
+  .target(
+    name: "VirtioBlock", dependencies: ["SharedMemory", "Virtqueue", "VirtioDevice"],
+    swiftSettings: strict),
+  .target(
+    name: "DeviceRuntime",
+    dependencies: [
+      "SharedMemory", "IVShmem", "Virtqueue", "VirtioDevice", "VirtioTransport", "VirtioBlock",
+    ],
+    swiftSettings: strict),
+]
+
+let tests: [Target] = [
+  .testTarget(
+    name: "SharedMemoryTests", dependencies: ["SharedMemory", "IVShmem"], swiftSettings: strict)
+]
+
+let package = Package(
+  name: "cellmate",
+  products: [],
+  targets: core + tests
+)

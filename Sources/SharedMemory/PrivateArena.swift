@@ -1,0 +1,67 @@
+/// Private memory for tables whose size is known only at set-up (shadow rings, request slots).
+///
+/// The core allocates nothing by itself: whoever composes it brings one block of memory (a host
+/// maps it, a bare-metal cell reserves it) and the tables are carved from it before activation.
+/// There is no way to give a table back but to drop the arena.
+@safe
+public struct PrivateArena: ~Copyable {
+  private let base: UnsafeMutableRawPointer
+  /// Length of the block in bytes.
+  public let capacity: Int
+  /// Bytes handed out so far.
+  public private(set) var used = 0
+
+  /// Takes over a block of private memory aligned to 64 bytes, which must outlive every table.
+  @unsafe
+  public init(unsafeBase base: UnsafeMutableRawPointer, count: Int) {
+    precondition(count >= 0 && UInt(bitPattern: base) & 63 == 0)
+    unsafe self.base = base
+    capacity = count
+  }
+
+  /// A table of `count` entries, all set to `initial`; `nil` when the block is used up.
+  public mutating func table<T: BitwiseCopyable>(
+    of count: Int, initial: T
+  ) -> PrivateTable<T>? {
+    let start = (used &+ 63) & ~63
+    guard count >= 0, count <= (1 << 24), start <= capacity,
+      count &* MemoryLayout<T>.stride <= capacity &- start
+    else { return nil }
+    used = start &+ count &* MemoryLayout<T>.stride
+    // SAFETY: the bytes lie inside the block and are handed out once; 64-byte alignment covers T.
+    let first = unsafe (base + start).bindMemory(to: T.self, capacity: count)
+    unsafe first.initialize(repeating: initial, count: count)
+    return unsafe PrivateTable(unsafeBase: first, count: count)
+  }
+
+  /// Forgets all tables. The caller promises that none of them is used afterwards.
+  @unsafe
+  public mutating func unsafeRemoveAll() { used = 0 }
+}
+
+/// A fixed table in private memory, bounds-checked: a wrong index is our bug and traps.
+@safe
+public struct PrivateTable<T: BitwiseCopyable>: @unchecked Sendable {
+  @usableFromInline let base: UnsafeMutablePointer<T>
+  /// The number of entries.
+  public let count: Int
+
+  @unsafe @usableFromInline
+  init(unsafeBase base: UnsafeMutablePointer<T>, count: Int) {
+    unsafe self.base = base
+    self.count = count
+  }
+
+  /// The entry at `index`, below ``count``.
+  @inlinable
+  public subscript(index: Int) -> T {
+    @inline(__always) get {
+      precondition(index >= 0 && index < count)
+      return unsafe base[index]
+    }
+    @inline(__always) nonmutating set {
+      precondition(index >= 0 && index < count)
+      unsafe base[index] = newValue
+    }
+  }
+}

@@ -1,0 +1,77 @@
+import CVolatile
+
+extension SharedRegion {
+  /// Copies checked shared bytes into private memory, once; returns how many were copied (the
+  /// shorter of the two lengths).
+  @discardableResult
+  public func copy(_ range: ReadableRange, into destination: inout MutableSpan<UInt8>) -> Int {
+    let length = min(range.count, destination.count)
+    precondition(range.offset >= 0 && range.offset <= count &- length)
+    unsafe destination.withUnsafeMutableBufferPointer { bytes in
+      guard let to = bytes.baseAddress, length > 0 else { return }
+      // SAFETY: both ends were bounded above; private memory never overlaps the mapping.
+      unsafe copyBytes(to: to, from: UnsafeRawPointer(base + range.offset), count: length)
+    }
+    return length
+  }
+
+  /// Copies private bytes into checked shared memory; returns how many were copied (the shorter
+  /// of the two lengths).
+  @discardableResult
+  public func copy(_ source: Span<UInt8>, into range: WritableRange) -> Int {
+    let length = min(range.count, source.count)
+    precondition(range.offset >= 0 && range.offset <= count &- length)
+    unsafe source.withUnsafeBufferPointer { bytes in
+      guard let from = bytes.baseAddress, length > 0 else { return }
+      // SAFETY: both ends were bounded above; private memory never overlaps the mapping.
+      unsafe copyBytes(to: base + range.offset, from: from, count: length)
+    }
+    return length
+  }
+
+  /// Sets every byte of a checked range to `value`.
+  public func fill(_ range: WritableRange, with value: UInt8) {
+    precondition(range.offset >= 0 && range.offset <= count &- range.count)
+    // SAFETY: bounded above.
+    if isUnalignedSafe {
+      unsafe (base + range.offset).initializeMemory(
+        as: UInt8.self, repeating: value, count: range.count)
+    } else {
+      unsafe cv_fill_strict(base + range.offset, value, range.count)
+    }
+  }
+
+  /// The address of checked bytes, for system calls that move data straight between the region
+  /// and a file or socket. The kernel, not this program, then touches peer memory.
+  @unsafe
+  public func unsafeAddress(of range: ReadableRange) -> UnsafeRawPointer {
+    precondition(range.offset >= 0 && range.offset <= count &- range.count)
+    return unsafe UnsafeRawPointer(base + range.offset)
+  }
+
+  /// The address of checked writable bytes, for system calls; see ``unsafeAddress(of:)-(ReadableRange)``.
+  @unsafe
+  public func unsafeAddress(of range: WritableRange) -> UnsafeMutableRawPointer {
+    precondition(range.offset >= 0 && range.offset <= count &- range.count)
+    return unsafe base + range.offset
+  }
+
+  @unsafe
+  private func copyBytes(
+    to: UnsafeMutableRawPointer, from: UnsafeRawPointer, count length: Int
+  ) {
+    if isUnalignedSafe {
+      unsafe to.copyMemory(from: from, byteCount: length)
+    } else {
+      unsafe cv_copy_strict(to, from, length)
+    }
+  }
+}
+
+extension SharedRegion {
+  /// The range of our own block or pool for writing; a wrong range is our bug and traps.
+  public func ownRange(_ range: Range<Int>) -> WritableRange {
+    precondition(range.lowerBound >= 0 && range.upperBound <= count)
+    return WritableRange(unchecked: range.lowerBound, count: range.count)
+  }
+}
