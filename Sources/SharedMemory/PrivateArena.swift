@@ -34,9 +34,19 @@ public struct PrivateArena: ~Copyable {
     return unsafe PrivateTable(unsafeBase: first, count: count)
   }
 
-  /// Forgets all tables. The caller promises that none of them is used afterwards.
-  @unsafe
-  public mutating func unsafeRemoveAll() { used = 0 }
+  /// Splits `count` bytes off as an arena of its own, for tables that are made again and again
+  /// (the shadow of a queue that is reset); `nil` when the block is used up.
+  public mutating func split(_ count: Int) -> PrivateArena? {
+    let start = (used &+ 63) & ~63
+    guard count >= 0, start <= capacity, count <= capacity &- start else { return nil }
+    used = start &+ count
+    // SAFETY: the bytes lie inside the block and are handed out once.
+    return unsafe PrivateArena(unsafeBase: base + start, count: count)
+  }
+
+  /// Starts over: the next table takes the place of the first one. Whoever holds tables of this
+  /// arena must have dropped them; they would show the new tables' bytes.
+  public mutating func reuse() { used = 0 }
 }
 
 /// A fixed table in private memory, bounds-checked: a wrong index is our bug and traps.
