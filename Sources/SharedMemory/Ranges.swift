@@ -18,7 +18,7 @@ public struct ClaimedRange: Equatable, Sendable {
 }
 
 /// Bytes of the shared memory that this side may read: checked against the region once.
-public struct ReadableRange: Equatable, Sendable {
+public struct ReadableRange: Equatable, Sendable, BitwiseCopyable {
   /// Offset of the first byte from the start of the region.
   public let offset: Int
   /// Length in bytes.
@@ -29,6 +29,10 @@ public struct ReadableRange: Equatable, Sendable {
     self.offset = offset
     self.count = count
   }
+
+  /// No bytes.
+  @inlinable
+  public static var empty: ReadableRange { ReadableRange(unchecked: 0, count: 0) }
 
   /// The part that starts `start` bytes in and is `count` bytes long, or `nil` when it does not
   /// lie inside this range.
@@ -42,7 +46,7 @@ public struct ReadableRange: Equatable, Sendable {
 }
 
 /// Bytes of the shared memory that this side may write: section, direction and bounds checked.
-public struct WritableRange: Equatable, Sendable {
+public struct WritableRange: Equatable, Sendable, BitwiseCopyable {
   /// Offset of the first byte from the start of the region.
   public let offset: Int
   /// Length in bytes.
@@ -53,6 +57,10 @@ public struct WritableRange: Equatable, Sendable {
     self.offset = offset
     self.count = count
   }
+
+  /// No bytes.
+  @inlinable
+  public static var empty: WritableRange { WritableRange(unchecked: 0, count: 0) }
 
   /// The part that starts `start` bytes in and is `count` bytes long, or `nil` when it does not
   /// lie inside this range.

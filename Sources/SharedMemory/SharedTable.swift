@@ -50,6 +50,18 @@ public struct SharedTable<let stride: Int>: @unchecked Sendable {
     UInt64(littleEndian: unsafe cv_load64(entry(index, field, 8)))
   }
 
+  /// Loads a 16-bit field; what the peer stored before its release store is visible afterwards.
+  @inlinable @inline(__always)
+  public func load16Acquiring(_ index: Int, field: Int = 0) -> UInt16 {
+    UInt16(littleEndian: unsafe cv_load16_acquire(entry(index, field, 2)))
+  }
+
+  /// Stores a 16-bit field after everything this side stored before.
+  @inlinable @inline(__always)
+  public func store16Releasing(_ value: UInt16, _ index: Int, field: Int = 0) {
+    unsafe cv_store16_release(entry(index, field, 2), value.littleEndian)
+  }
+
   /// Stores a 16-bit field of an entry; relaxed.
   @inlinable @inline(__always)
   public func store16(_ value: UInt16, _ index: Int, field: Int = 0) {

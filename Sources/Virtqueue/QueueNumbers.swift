@@ -1,0 +1,95 @@
+/// The size of a split virtqueue: a power of two, 1 ... 32768 (VIRTIO 1.4, 2.7).
+public struct QueueSize: Equatable, Sendable {
+  /// The number of descriptors.
+  public let rawValue: UInt16
+
+  /// Checks a size; `nil` when it is not a power of two from 1 to 32768.
+  public init?(_ size: UInt32) {
+    guard size > 0, size <= 32768, size & (size &- 1) == 0 else { return nil }
+    rawValue = UInt16(size)
+  }
+
+  /// Reduces a free-running index to a position.
+  @inlinable
+  var mask: UInt16 { rawValue &- 1 }
+}
+
+/// What the two sides agreed about one queue.
+public struct QueueFeatures: OptionSet, Sendable {
+  /// One bit a feature.
+  public let rawValue: UInt8
+
+  /// Wraps a set of bits.
+  public init(rawValue: UInt8) { self.rawValue = rawValue }
+
+  /// Chains may be tables of their own (VIRTIO_F_INDIRECT_DESC; VIRTIO 1.4, 2.7.5.3).
+  public static let indirectDescriptors = QueueFeatures(rawValue: 1)
+  /// Notification suppression by index (VIRTIO_F_EVENT_IDX; VIRTIO 1.4, 2.7.7 and 2.7.10).
+  public static let eventIndex = QueueFeatures(rawValue: 2)
+  /// Buffers are used in the order they were made available (VIRTIO_F_IN_ORDER; 2.7.9).
+  public static let inOrder = QueueFeatures(rawValue: 4)
+}
+
+/// Where the rings of a queue lie and what was agreed: consumed into a queue.
+public struct QueueConfiguration: Equatable, Sendable {
+  /// The number of descriptors.
+  public let size: QueueSize
+  /// Address of the descriptor table, in the driver's terms.
+  public let descriptorTable: UInt64
+  /// Address of the available ring, in the driver's terms.
+  public let availableRing: UInt64
+  /// Address of the used ring, in the driver's terms.
+  public let usedRing: UInt64
+  /// What was agreed.
+  public let features: QueueFeatures
+  /// The most descriptors one chain may have; more is an error of the driver.
+  public let maximumChainLength: Int
+
+  /// States a configuration; nothing is checked before a queue is made from it.
+  public init(
+    size: QueueSize, descriptorTable: UInt64, availableRing: UInt64, usedRing: UInt64,
+    features: QueueFeatures = [], maximumChainLength: Int = 130
+  ) {
+    self.size = size
+    self.descriptorTable = descriptorTable
+    self.availableRing = availableRing
+    self.usedRing = usedRing
+    self.features = features
+    self.maximumChainLength = maximumChainLength
+  }
+}
+
+/// How many bytes the three parts of a split virtqueue take (VIRTIO 1.4, 2.7, table).
+public struct QueueLayout: Equatable, Sendable {
+  /// Bytes of the descriptor table, which is aligned to 16.
+  public let descriptorTable: Int
+  /// Bytes of the available ring with `used_event`, which is aligned to 2.
+  public let availableRing: Int
+  /// Bytes of the used ring with `avail_event`, which is aligned to 4.
+  public let usedRing: Int
+
+  /// The lengths for a size.
+  public init(_ size: QueueSize) {
+    let count = Int(size.rawValue)
+    descriptorTable = 16 * count
+    availableRing = 6 + 2 * count
+    usedRing = 6 + 8 * count
+  }
+}
+
+/// The flags of a descriptor and of the rings (VIRTIO 1.4, 2.7.5, 2.7.6, 2.7.8).
+@usableFromInline
+enum Flag {
+  @usableFromInline static let next: UInt16 = 1
+  @usableFromInline static let write: UInt16 = 2
+  @usableFromInline static let indirect: UInt16 = 4
+  @usableFromInline static let noInterrupt: UInt16 = 1
+  @usableFromInline static let noNotify: UInt16 = 1
+}
+
+/// Whether a move of an index from `old` to `new` passes the event index (VIRTIO 1.4, 2.7.10):
+/// the other side asked to be told when the entry at `event` is done.
+@inlinable @inline(__always)
+func passes(event: UInt16, new: UInt16, old: UInt16) -> Bool {
+  new &- event &- 1 < new &- old
+}
