@@ -38,6 +38,10 @@ public struct SharedRegion: @unchecked Sendable {
 
   // MARK: Words
 
+  /// Loads a byte; relaxed.
+  @inlinable @inline(__always)
+  public func load8(_ offset: Int) -> UInt8 { unsafe cv_load8(cell(offset, 1)) }
+
   /// Loads a 16-bit word; relaxed.
   @inlinable @inline(__always)
   public func load16(_ offset: Int) -> UInt16 {

@@ -1,0 +1,116 @@
+import IVShmem
+import SharedMemory
+public import VirtioDevice
+import VirtioTransport
+public import Virtqueue
+
+extension Frontend where P: ~Copyable {
+  /// Brings the device in `slot` to FEATURES_OK (VIRTIO 1.4, 3.1.1, steps 1 to 6): reset,
+  /// ACKNOWLEDGE, DRIVER, feature negotiation. Returns what was agreed.
+  ///
+  /// - Parameters:
+  ///   - deviceID: the VIRTIO device type the caller drives.
+  ///   - wanted: features used when offered; ``FeatureSet/required`` is always demanded.
+  public mutating func negotiate(
+    slot: Int, deviceID: UInt32, wanted: FeatureSet
+  ) throws(FrontendError) -> FeatureSet {
+    let found = try read(slot: slot, .deviceID)
+    guard found == deviceID else { throw .wrongDevice(found: found, expected: deviceID) }
+    do throws(FrontendError) {
+      try write(slot: slot, .status, 0)
+    } catch {
+      guard case .deadline = error else { throw error }
+      throw .deadline(.reset)
+    }
+    var status: DeviceStatus = [.acknowledge]
+    try write(slot: slot, .status, UInt32(status.rawValue))
+    status.insert(.driver)
+    try write(slot: slot, .status, UInt32(status.rawValue))
+    try write(slot: slot, .deviceFeaturesSelector, 0)
+    let low = try read(slot: slot, .deviceFeatures)
+    try write(slot: slot, .deviceFeaturesSelector, 1)
+    let high = try read(slot: slot, .deviceFeatures)
+    let offered = FeatureSet(rawValue: UInt64(high) << 32 | UInt64(low))
+    guard FeatureSet.required.isSubset(of: offered) else {
+      throw .missingFeatures(FeatureSet.required.subtracting(offered))
+    }
+    let agreed = offered.intersection(wanted).union(.required)
+    try write(slot: slot, .driverFeaturesSelector, 0)
+    try write(slot: slot, .driverFeatures, UInt32(truncatingIfNeeded: agreed.rawValue))
+    try write(slot: slot, .driverFeaturesSelector, 1)
+    try write(slot: slot, .driverFeatures, UInt32(truncatingIfNeeded: agreed.rawValue >> 32))
+    status.insert(.featuresOK)
+    try write(slot: slot, .status, UInt32(status.rawValue))
+    let shown = DeviceStatus(
+      rawValue: UInt8(truncatingIfNeeded: try read(slot: slot, .status)))
+    guard shown.contains(.featuresOK) else { throw .featuresRefused(wanted: agreed) }
+    return agreed
+  }
+
+  /// The largest size of a queue; 0 when the device has no such queue.
+  public mutating func maximumQueueSize(
+    slot: Int, queue: Int
+  ) throws(FrontendError) -> UInt32 {
+    try write(slot: slot, .queueSelector, UInt32(queue))
+    return try read(slot: slot, .queueSizeMax)
+  }
+
+  /// Gives a queue its size and addresses and makes it ready.
+  public mutating func enableQueue(
+    slot: Int, queue: Int, _ configuration: QueueConfiguration
+  ) throws(FrontendError) {
+    try write(slot: slot, .queueSelector, UInt32(queue))
+    try write(slot: slot, .queueSize, UInt32(configuration.size.rawValue))
+    let parts: InlineArray<3, (low: MMIORegister, high: MMIORegister, address: UInt64)> = [
+      (.queueDescriptorLow, .queueDescriptorHigh, configuration.descriptorTable),
+      (.queueDriverLow, .queueDriverHigh, configuration.availableRing),
+      (.queueDeviceLow, .queueDeviceHigh, configuration.usedRing),
+    ]
+    for index in parts.indices {
+      let part = parts[index]
+      try write(slot: slot, part.low, UInt32(truncatingIfNeeded: part.address))
+      try write(slot: slot, part.high, UInt32(truncatingIfNeeded: part.address >> 32))
+    }
+    try write(slot: slot, .queueReady, 1)
+  }
+
+  /// Resets one queue (VIRTIO 1.4, 2.6.1); when it returns the device touches neither its rings
+  /// nor its buffers.
+  public mutating func resetQueue(slot: Int, queue: Int) throws(FrontendError) {
+    try write(slot: slot, .queueSelector, UInt32(queue))
+    try write(slot: slot, .queueReset, 1)
+  }
+
+  /// Sets DRIVER_OK: the device is live.
+  public mutating func startDevice(slot: Int) throws(FrontendError) {
+    let status: DeviceStatus = [.acknowledge, .driver, .featuresOK, .driverOK]
+    try write(slot: slot, .status, UInt32(status.rawValue))
+  }
+
+  /// Copies configuration bytes from the mirror under its sequence lock, without a transaction.
+  ///
+  /// - Throws: ``FrontendError/deadline(_:)`` when the generation does not come to rest.
+  public func configuration(
+    slot: Int, into bytes: inout MutableSpan<UInt8>
+  ) throws(FrontendError) {
+    let base = link.plan.peerBlock + BlockLayout.deviceSlot(slot)
+    let lock =
+      base + BlockLayout.DeviceSlot.registers.rawValue
+      + MMIORegister.configurationGeneration.rawValue
+    let start = base + BlockLayout.DeviceSlot.configuration.rawValue
+    let count = min(bytes.count, MMIORegister.configurationLimit)
+    // Bounded: a device that changes its configuration a thousand times meanwhile is broken.
+    for _ in 0..<1000 {
+      // Pairs with the device's release of the even generation.
+      let before = link.region.load32Acquiring(lock)
+      if before & 1 == 0 {
+        for offset in 0..<count { bytes[offset] = link.region.load8(start + offset) }
+        // Pairs with the device's release fence behind the odd generation.
+        Ordering.acquireFence()
+        if link.region.load32(lock) == before { return }
+      }
+      Ordering.spinHint()
+    }
+    throw .deadline(.configuration)
+  }
+}
