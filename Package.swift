@@ -39,7 +39,16 @@ let core: [Target] = [
 
 let tests: [Target] = [
   .testTarget(
-    name: "SharedMemoryTests", dependencies: ["SharedMemory", "IVShmem"], swiftSettings: strict)
+    name: "SharedMemoryTests", dependencies: ["SharedMemory", "IVShmem"], swiftSettings: strict),
+  .testTarget(
+    name: "VirtioDeviceTests", dependencies: ["SharedMemory", "Virtqueue", "VirtioDevice"],
+    swiftSettings: strict),
+  .testTarget(
+    name: "VirtioTransportTests",
+    dependencies: [
+      "SharedMemory", "IVShmem", "Virtqueue", "VirtioDevice", "VirtioTransport", "DeviceRuntime",
+    ],
+    swiftSettings: strict),
 ]
 
 let package = Package(

@@ -63,10 +63,20 @@ public struct Backend<P: Platform & ~Copyable, Device: DeviceModel & ~Copyable>:
       drainCompletions()
       return progress
     }
-    for index in 0..<slots.count where slots.isOccupied(index) {
-      if stepSlot(index) == .busy { progress = .busy }
+    for index in 0..<slots.count {
+      let slot = slots.isOccupied(index) ? stepSlot(index) : stepEmptySlot(index)
+      if slot == .busy { progress = .busy }
     }
     return progress
+  }
+
+  /// A front-end that asks for a device that is not there gets an answer, not a time-out.
+  private mutating func stepEmptySlot(_ index: Int) -> Progress {
+    guard let transaction = transactions.next(slot: index, on: &link) else { return .idle }
+    transactions.acknowledge(
+      transaction.word, slot: index, result: RegisterRefusal.noSuchDevice.rawValue, value: 0,
+      on: &link)
+    return .busy
   }
 
   private mutating func stepLink() -> Progress {
