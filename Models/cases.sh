@@ -34,3 +34,11 @@ for m in NO_DEP NO_BEP "NO_DEP -DNO_BEP" NO_WITHDRAW NO_REL_HELLO \
   "NO_WITHDRAW -DNO_REL_HELLO -DACK_BEFORE_HELLO -DNO_INIT_W" STATE_LAST NO_REPUBLISH EPOCH_ONLY TORN_ECHO_FIRST \
   DEV_NO_UP NO_SESSION_CHECK "NO_DEP -DNO_BEP -DACK_BEFORE_HELLO"
 do c ok more restart.pml "-DMAXC=1 -D$m"; done
+
+# ---- workers.pml: the receiver is two threads -------------------------------------------------------------------
+c ok  base  workers.pml "-DNK=4"
+c ok  base  workers.pml "-DNK=3 -DBUMP_ALWAYS"
+c ok  base  workers.pml "-DNK=3" np
+for m in IDX CNT WORKER OWNER; do c BAD fence workers.pml "-DNK=3 -DNO_FENCE_$m"; done
+for m in PUB WORKER OWNER; do c BAD fence workers.pml "-DNK=3 -DBUMP_ALWAYS -DNO_FENCE_$m"; done
+for m in NO_REL_IDX NO_ACQ_IDX "BUMP_ALWAYS -DNO_REL_CNT"; do c BAD more workers.pml "-DNK=3 -D$m"; done
