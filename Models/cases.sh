@@ -42,3 +42,26 @@ c ok  base  workers.pml "-DNK=3" np
 for m in IDX CNT WORKER OWNER; do c BAD fence workers.pml "-DNK=3 -DNO_FENCE_$m"; done
 for m in PUB WORKER OWNER; do c BAD fence workers.pml "-DNK=3 -DBUMP_ALWAYS -DNO_FENCE_$m"; done
 for m in NO_REL_IDX NO_ACQ_IDX "BUMP_ALWAYS -DNO_REL_CNT"; do c BAD more workers.pml "-DNK=3 -D$m"; done
+
+# ---- queue.pml: the life of a queue, one thread per side, both placements ---------------------------------------
+O=-DPLACEMENT_OUTPUT S=-DPLACEMENT_SHARED
+for p in $O $S; do
+  c ok  base  queue.pml "$p -DNGEN=1 -DN=2"
+  c ok  base  queue.pml "$p -DNGEN=2 -DN=1 -DNO_COUNTER"
+  for m in FSLEEP BSLEEP REQ ACK AVAIL USED; do c BAD fence queue.pml "$p -DNGEN=1 -DN=1 -DNO_FENCE_$m"; done
+done
+c ok  base  queue.pml "$O -DNGEN=1 -DN=1" np
+for p in $O $S; do
+  for m in NO_REL_REQ NO_REL_AVAIL NO_REL_USED NO_ACQ_REQ NO_ACQ_AVAIL NO_ACQ_USED NO_INIT_USED NO_INIT_AVAIL COUNTER_ONLY
+  do c BAD more queue.pml "$p -DNGEN=1 -DN=1 -D$m"; done
+  for m in NO_EVENT EVENT_AFTER_FENCE EVENT_AFTER_LOOK; do c BAD more queue.pml "$p -DNGEN=1 -DN=2 -D$m"; done
+  for m in RESET_NO_QUIESCE RESET_STILL_READY NO_REL_ACK; do
+    c BAD more queue.pml "$p -DNGEN=2 -DN=1 -DNO_COUNTER -D$m"; done
+  c ok  more  queue.pml "$p -DNGEN=1 -DN=1 -DEVENT_LAST"
+done
+for m in INIT_TOO_LATE NO_ACQ_ACK NO_REL_ACK; do c BAD more queue.pml "$O -DNGEN=1 -DN=1 -D$m"; done
+c ok  more  queue.pml "$S -DNGEN=1 -DN=1 -DBOTH_INIT"
+# Survivors in the shared placement: the device writes nothing before its first completion, so nothing hangs on the
+# acknowledgement of QueueReady, and a zero that follows the request is still ahead of the first entry.
+for m in INIT_TOO_LATE NO_ACQ_ACK NO_REL_ACK; do c ok more queue.pml "$S -DNGEN=1 -DN=1 -D$m"; done
+c ok  more  queue.pml "$S -DNGEN=2 -DN=1"
