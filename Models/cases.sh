@@ -54,7 +54,9 @@ c ok  base  queue.pml "$O -DNGEN=1 -DN=1" np
 for p in $O $S; do
   for m in NO_REL_REQ NO_REL_AVAIL NO_REL_USED NO_ACQ_REQ NO_ACQ_AVAIL NO_ACQ_USED NO_INIT_USED NO_INIT_AVAIL COUNTER_ONLY
   do c BAD more queue.pml "$p -DNGEN=1 -DN=1 -D$m"; done
-  for m in NO_EVENT EVENT_AFTER_FENCE EVENT_AFTER_LOOK; do c BAD more queue.pml "$p -DNGEN=1 -DN=2 -D$m"; done
+  # a second fence (between counter and BLOCKED) replaces neither the look at the index nor the first fence
+  for m in NO_EVENT EVENT_AFTER_FENCE EVENT_AFTER_LOOK "COUNTER_ONLY -DSECOND_FENCE" \
+    "SECOND_FENCE -DNO_FENCE_AVAIL" "SECOND_FENCE -DNO_FENCE_USED"; do c BAD more queue.pml "$p -DNGEN=1 -DN=2 -D$m"; done
   for m in RESET_NO_QUIESCE RESET_STILL_READY NO_REL_ACK; do
     c BAD more queue.pml "$p -DNGEN=2 -DN=1 -DNO_COUNTER -D$m"; done
   c ok  more  queue.pml "$p -DNGEN=1 -DN=1 -DEVENT_LAST"

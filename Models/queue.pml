@@ -173,7 +173,11 @@
 #define BUMP(v) skip
 #define MOVED(v) true
 #else
+#ifdef SECOND_FENCE                /* variant: the second fence, between counter and BLOCKED */
+#define BUMP(v) cnt++; ST(v,cnt); (pend & (v == FCNT -> OWN_F : OWN_B)) == 0
+#else
 #define BUMP(v) cnt++; ST(v,cnt)
+#endif
 #define MOVED(v) mem[v] != scnt
 #endif
 
