@@ -37,6 +37,27 @@ let core: [Target] = [
     swiftSettings: strict),
 ]
 
+/// Linux, inside the future shared library: no Foundation.
+let linux: [Target] = [
+  .target(name: "CLinux"),
+  .target(name: "LinuxSupport", dependencies: ["CLinux"], swiftSettings: strict),
+  .target(
+    name: "SimulatorPeer", dependencies: ["CLinux", "LinuxSupport", "SharedMemory", "IVShmem"],
+    swiftSettings: strict),
+  .target(
+    name: "HostResources",
+    dependencies: ["CLinux", "LinuxSupport", "SharedMemory", "Virtqueue", "VirtioBlock"],
+    swiftSettings: strict),
+]
+
+/// Workstation tools: ordinary Swift.
+let workstation: [Target] = [
+  .target(
+    name: "Simulator",
+    dependencies: ["CLinux", "LinuxSupport", "SharedMemory", "IVShmem", "SimulatorPeer"],
+    swiftSettings: strict),
+]
+
 let tests: [Target] = [
   .testTarget(
     name: "SharedMemoryTests", dependencies: ["SharedMemory", "IVShmem"], swiftSettings: strict),
@@ -54,5 +75,5 @@ let tests: [Target] = [
 let package = Package(
   name: "cellmate",
   products: [],
-  targets: core + tests
+  targets: core + linux + workstation + tests
 )

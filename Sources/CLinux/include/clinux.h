@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Linux calls that Swift cannot spell: variadic ones, macros, control messages. Each function
+// returns what the call returns, or -errno; nothing here decides anything. The header names no
+// system type, so that it can be imported beside any C library module.
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+
+// The shapes of struct iovec and struct pollfd.
+struct cl_segment {
+  void *_Nullable base;
+  size_t count;
+};
+struct cl_poll_entry {
+  int fd;
+  short events;
+  short revents;
+};
+enum { CL_MAX_FDS = 128, CL_POLL_IN = 1, CL_POLL_HANGUP = 16 };
+// Size, kind (0 other, 1 regular file, 2 block device) and whether the file system is memory.
+struct cl_file_facts {
+  uint64_t size;
+  int kind;
+  int in_memory;
+};
+
+long cl_memfd(const char *_Nonnull name);
+long cl_truncate(int fd, int64_t size);
+long cl_seal_size(int fd);
+long cl_seal_size_and_writers(int fd);
+long cl_chmod(int fd, unsigned mode);
+long cl_open(const char *_Nonnull path, int flags, unsigned mode);
+// Address ranges: 0 on failure, errno in *error.
+void *_Nullable cl_reserve(size_t size, int *_Nonnull error);
+long cl_map_at(void *_Nonnull at, size_t size, int writable, int fd);
+long cl_map_private_at(void *_Nonnull at, size_t size);
+void cl_unmap(void *_Nonnull at, size_t size);
+long cl_eventfd(void);
+long cl_event_signal(int fd);
+// Blocks until the event is signalled; -EINTR when a signal handler ran.
+long cl_event_wait(int fd);
+// Waits for input on any of count descriptors, at most timeout_ns (negative: for ever).
+long cl_poll_ns(struct cl_poll_entry *_Nonnull fds, unsigned count, int64_t timeout_ns);
+uint64_t cl_monotonic_ns(void);
+uint64_t cl_random(void);
+// The hypervisor's own words (Interrupt Control): the one place where a read-modify-write is
+// allowed, because no peer's protocol sees it.
+uint32_t cl_word_exchange(void *_Nonnull p, uint32_t v);
+uint32_t cl_word_load(const void *_Nonnull p);
+uint64_t cl_count(void *_Nonnull p);
+uint64_t cl_count_load(const void *_Nonnull p);
+long cl_connect(const char *_Nonnull path);
+long cl_listen(const char *_Nonnull path);
+long cl_accept(int fd);
+int cl_peer_pid(int fd);
+// One message with descriptors. Never raises SIGPIPE.
+long cl_send(int fd, const void *_Nonnull data, size_t size, const int *_Nullable fds,
+                       unsigned fd_count);
+// One message; *fd_count descriptors arrive in fds (room for CL_MAX_FDS). A message longer than
+// size is -EMSGSIZE; its descriptors are closed.
+long cl_receive(int fd, void *_Nonnull data, size_t size, int *_Nonnull fds,
+    unsigned *_Nonnull fd_count, int flags);
+long cl_readv(int fd, const struct cl_segment *_Nonnull v, int n, int64_t at, int nowait);
+long cl_writev(int fd, const struct cl_segment *_Nonnull v, int n, int64_t at, int nowait,
+                         int stable);
+long cl_datasync(int fd);
+long cl_punch(int fd, int64_t at, int64_t count);
+long cl_zero_range(int fd, int64_t at, int64_t count);
+long cl_device_size(int fd, uint64_t *_Nonnull size);
+long cl_device_range(int fd, int zero, uint64_t at, uint64_t count);
+long cl_file_facts_of(int fd, struct cl_file_facts *_Nonnull out);
+// A whole-file lock of the open file description; *holder is the pid that is in the way, if known.
+long cl_lock(int fd, int exclusive, int *_Nonnull holder);
+void cl_catch_stop(int event_fd);
+int cl_stop_requested(void);
+const char *_Nonnull cl_error_text(int error);
+
+// ---- the rest --------------------------------------------------------------------------------
+
+void cl_close(int fd);
+long cl_unlink(const char *_Nonnull path);
+int cl_process_id(void);

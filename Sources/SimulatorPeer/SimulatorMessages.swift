@@ -1,0 +1,80 @@
+/// The messages between a peer and the simulator's server: fixed little-endian words over a
+/// SEQPACKET socket, one message a packet.
+///
+/// Peer to server: {kind, value}. Server to peer: a welcome with descriptors, then one reply to
+/// each request.
+public enum SimulatorMessage {
+  /// First word of a hello: "cmS1".
+  public static let magic: UInt32 = 0x3153_6d63
+  /// Words of every request: magic or kind, value.
+  public static let requestWords = 2
+  /// Words of a welcome.
+  public static let welcomeWords = 16
+  /// Asks for any free peer id.
+  public static let anyPeer: UInt32 = .max
+
+  /// What a peer asks for.
+  public enum Request: UInt32, Sendable {
+    /// Write State; answered when the table shows it and armed peers were interrupted.
+    case writeState = 1
+    /// Read State.
+    case readState = 2
+    /// Text about the link, for `ivshmem-sim status`.
+    case status = 3
+  }
+
+  /// How the server answers a hello.
+  public enum Welcome: UInt32, Sendable {
+    /// Welcome; descriptors follow.
+    case ok = 0
+    /// The id is taken.
+    case busy = 1
+    /// The link has no such peer.
+    case noSuchPeer = 2
+    /// The hello was not understood.
+    case badHello = 3
+  }
+
+  /// Bits of the flags word of a welcome.
+  public enum Flag {
+    /// Each delivery clears Interrupt Control.
+    public static let oneShot: UInt32 = 1
+    /// Pretend the memory cannot be pinned.
+    public static let unpinnable: UInt32 = 2
+    /// Pretend the memory is Device memory.
+    public static let strictAlignment: UInt32 = 4
+  }
+
+  /// Words of the welcome: result, id, maxPeers, vectors, flags, holder pid, then three 64-bit
+  /// sizes (state table, R/W section, output section).
+  public enum WelcomeWord {
+    public static let result = 0
+    public static let id = 1
+    public static let maxPeers = 2
+    public static let vectors = 3
+    public static let flags = 4
+    public static let holder = 5
+    public static let stateTable = 6
+    public static let readWrite = 8
+    public static let output = 10
+  }
+}
+
+/// The page that stands for the hypervisor: Interrupt Control and counters of every peer, in a
+/// cache line each.
+///
+/// Every peer maps it writable, because the doorbell goes straight from process to process. It is
+/// trust, not protection: it stands for code that runs inside the hypervisor, and no protocol
+/// above it ever reads it.
+public enum HypervisorPage {
+  /// Bytes of a peer's line.
+  public static let lineSize = 128
+  /// u32: Interrupt Control, bit 0.
+  public static let armed = 0
+  /// u64: doorbells and state changes delivered to this peer.
+  public static let delivered = 64
+  /// u64: those that were dropped because the peer was not armed.
+  public static let dropped = 72
+  /// Bytes of the page for a number of peers.
+  public static func size(maxPeers: Int) -> Int { (maxPeers * lineSize + 4095) & ~4095 }
+}

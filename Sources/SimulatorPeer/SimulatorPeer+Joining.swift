@@ -1,0 +1,168 @@
+import CLinux
+import IVShmem
+import LinuxSupport
+
+extension SimulatorPeer {
+  /// Descriptors as they arrived.
+  struct Numbers {
+    var numbers: InlineArray<128, Int32> = InlineArray(repeating: -1)
+    var count = 0
+  }
+
+  struct Greeting {
+    var words: InlineArray<16, UInt32>
+    var descriptors: Numbers
+  }
+
+  @safe struct Mapping {
+    let reservation: UnsafeMutableRawPointer
+    let reservationSize: Int
+    let page: UnsafeMutableRawPointer
+    let pageSize: Int
+  }
+
+  static func close(_ descriptors: inout Numbers) {
+    for index in 0..<descriptors.count { cl_close(descriptors.numbers[index]) }
+    descriptors.count = 0
+  }
+
+  /// Reaches the server.
+  static func connect(_ path: String) throws(SimulatorPeerError) -> Descriptor {
+    do throws(SystemError) {
+      return try Descriptor(unsafe cl_connect(path))
+    } catch { throw .noServer(error) }
+  }
+
+  /// What the server handed over, checked and mapped.
+  @safe struct Joined {
+    let geometry: LinkGeometry
+    let peerID: PeerID
+    let vectorCount: UInt16
+    let flags: UInt32
+    let mapping: Mapping
+    let events: InlineArray<128, Int32>
+  }
+
+  /// Joins the link; every descriptor that is not kept is closed, also when something fails.
+  static func join(
+    _ socket: borrowing Descriptor, _ wanted: PeerID?
+  ) throws(SimulatorPeerError) -> Joined {
+    let welcome = try greet(socket, wanted)
+    var descriptors = welcome.descriptors
+    func word(_ index: Int) -> UInt32 { welcome.words[index] }
+    func long(_ index: Int) -> UInt64 { UInt64(word(index)) | UInt64(word(index + 1)) << 32 }
+    let geometry: LinkGeometry
+    do throws(GeometryError) {
+      geometry = try LinkGeometry(
+        maxPeers: word(SimulatorMessage.WelcomeWord.maxPeers),
+        stateTableSize: long(SimulatorMessage.WelcomeWord.stateTable),
+        readWriteSize: long(SimulatorMessage.WelcomeWord.readWrite),
+        outputSize: long(SimulatorMessage.WelcomeWord.output))
+    } catch {
+      close(&descriptors)
+      throw .geometry(error)
+    }
+    let id = word(SimulatorMessage.WelcomeWord.id)
+    let vectors = word(SimulatorMessage.WelcomeWord.vectors)
+    let peers = Int(geometry.maxPeers)
+    let outputs = geometry.outputSize > 0 ? peers : 0
+    let first = 2 + (geometry.readWriteSize > 0 ? 1 : 0) + outputs
+    guard id < geometry.maxPeers, vectors > 0, vectors <= 16,
+      descriptors.count == first + peers * Int(vectors)
+    else {
+      close(&descriptors)
+      throw .badWelcome(descriptors.count)
+    }
+    let mapping: Mapping
+    do throws(SystemError) {
+      mapping = try map(geometry, PeerID(UInt16(id)), descriptors)
+    } catch {
+      close(&descriptors)
+      throw .mapping(error)
+    }
+    for index in 0..<first { cl_close(descriptors.numbers[index]) }
+    var events = InlineArray<128, Int32>(repeating: -1)
+    for index in first..<descriptors.count { events[index - first] = descriptors.numbers[index] }
+    return Joined(
+      geometry: geometry, peerID: PeerID(UInt16(id)), vectorCount: UInt16(vectors),
+      flags: word(SimulatorMessage.WelcomeWord.flags), mapping: mapping, events: events)
+  }
+
+  /// Says hello and takes the welcome with its descriptors.
+  static func greet(
+    _ socket: borrowing Descriptor, _ wanted: PeerID?
+  ) throws(SimulatorPeerError) -> Greeting {
+    var hello: InlineArray<2, UInt32> = [
+      SimulatorMessage.magic, wanted.map { UInt32($0.rawValue) } ?? SimulatorMessage.anyPeer,
+    ]
+    // SAFETY: eight bytes are eight bytes.
+    let sent = unsafe withUnsafeMutablePointer(to: &hello) {
+      unsafe cl_send(socket.number, $0, 8, nil, 0)
+    }
+    guard sent == 8 else { throw .noServer(SystemError(Int32(truncatingIfNeeded: -sent))) }
+    var greeting = Greeting(words: InlineArray(repeating: 0), descriptors: Numbers())
+    var count: UInt32 = 0
+    var got = -4
+    while got == -4 {
+      // SAFETY: the buffers have the stated sizes; cl_receive bounds the descriptors.
+      got = unsafe withUnsafeMutablePointer(to: &greeting.words) { words in
+        unsafe withUnsafeMutablePointer(to: &greeting.descriptors.numbers) { numbers in
+          unsafe cl_receive(
+            socket.number, words, 64,
+            UnsafeMutableRawPointer(numbers).assumingMemoryBound(to: Int32.self), &count, 0)
+        }
+      }
+    }
+    greeting.descriptors.count = Int(count)
+    guard got == 64 else {
+      close(&greeting.descriptors)
+      throw .badWelcome(got)
+    }
+    switch SimulatorMessage.Welcome(
+      rawValue: greeting.words[SimulatorMessage.WelcomeWord.result])
+    {
+    case .ok: return greeting
+    case .busy:
+      throw .busy(
+        wanted, holder: Int32(bitPattern: greeting.words[SimulatorMessage.WelcomeWord.holder]))
+    case .noSuchPeer: throw .noSuchPeer(wanted)
+    case .badHello, nil: throw .badWelcome(got)
+    }
+  }
+
+  /// Maps the hypervisor's page, then every section at its place with its rights, between guards.
+  static func map(
+    _ geometry: LinkGeometry, _ own: PeerID, _ descriptors: Numbers
+  ) throws(SystemError) -> Mapping {
+    let pageSize = HypervisorPage.size(maxPeers: Int(geometry.maxPeers) + 1)
+    var error: Int32 = 0
+    guard let page = unsafe cl_reserve(pageSize, &error) else { throw SystemError(error) }
+    let size = geometry.totalSize + 2 * guardSize
+    guard let reservation = unsafe cl_reserve(size, &error) else { throw SystemError(error) }
+    // SAFETY: every section lies inside the reservation, as the geometry was checked.
+    let base = unsafe reservation + guardSize
+    _ = try SystemError.check(unsafe cl_map_at(page, pageSize, 1, descriptors.numbers[0]))
+    _ = try SystemError.check(
+      unsafe cl_map_at(base, geometry.stateTableSize, 0, descriptors.numbers[1]))
+    var next = 2
+    if geometry.readWriteSize > 0 {
+      _ = try SystemError.check(
+        unsafe cl_map_at(
+          base + geometry.readWrite.lowerBound, geometry.readWriteSize, 1,
+          descriptors.numbers[next]))
+      next += 1
+    }
+    if geometry.outputSize > 0 {
+      for peer in 0..<UInt16(geometry.maxPeers) {
+        let section = geometry.output(of: PeerID(peer))
+        _ = try SystemError.check(
+          unsafe cl_map_at(
+            base + section.lowerBound, section.count, PeerID(peer) == own ? 1 : 0,
+            descriptors.numbers[next]))
+        next += 1
+      }
+    }
+    return unsafe Mapping(
+      reservation: reservation, reservationSize: size, page: page, pageSize: pageSize)
+  }
+}
