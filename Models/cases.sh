@@ -66,4 +66,3 @@ c ok  more  queue.pml "$S -DNGEN=1 -DN=1 -DBOTH_INIT"
 # Survivors in the shared placement: the device writes nothing before its first completion, so nothing hangs on the
 # acknowledgement of QueueReady, and a zero that follows the request is still ahead of the first entry.
 for m in INIT_TOO_LATE NO_ACQ_ACK NO_REL_ACK; do c ok more queue.pml "$S -DNGEN=1 -DN=1 -D$m"; done
-c ok  more  queue.pml "$S -DNGEN=2 -DN=1"

@@ -248,7 +248,8 @@ again:
      if :: last % 3 == 1 -> addr = last/3 + 1; R_ACK(last) \
         :: last % 3 == 2 -> assert(addr == last/3 + 1); DEV_BEFORE; \
              d_step { ready = addr; g_ready = ready; taken = 0; comp = 0 }; R_ACK(last); DEV_AFTER \
-        :: last % 3 == 0 -> d_step { UNREADY; g_ready = 0; QUIESCE }; R_ACK(last) \
+        :: last % 3 == 0 -> if :: taken != comp -> ST(UENT, 4*(addr-1) + comp) :: else fi; /* the cancelled one wrote a part */ \
+             d_step { UNREADY; g_ready = 0; QUIESCE }; R_ACK(last) \
      fi; F_ACK; WAKE(0,FST) \
   :: else -> d_step { x=0; y=0 } fi
 #define LOOK_AVAIL if :: ready != 0 -> assert(!reclaimed); L_AVAIL; \
