@@ -58,6 +58,28 @@ let workstation: [Target] = [
     swiftSettings: strict),
 ]
 
+/// Programs compose; they hold no logic that a test would want.
+let programs: [Target] = [
+  .target(name: "CommandOptions", swiftSettings: strict),
+  .executableTarget(
+    name: "ivshmem-sim", dependencies: ["CLinux", "CommandOptions", "LinuxSupport", "Simulator"],
+    swiftSettings: strict),
+  .target(
+    name: "LinuxRuntime",
+    dependencies: [
+      "CLinux", "CommandOptions", "LinuxSupport", "SharedMemory", "IVShmem", "Virtqueue",
+      "VirtioDevice", "VirtioTransport", "VirtioBlock", "DeviceRuntime", "SimulatorPeer",
+      "HostResources",
+    ],
+    swiftSettings: strict),
+  .executableTarget(
+    name: "ivshmem-backend", dependencies: ["CLinux", "CommandOptions", "LinuxRuntime"],
+    swiftSettings: strict),
+  .executableTarget(
+    name: "ivshmem", dependencies: ["CLinux", "CommandOptions", "LinuxRuntime"],
+    swiftSettings: strict),
+]
+
 let tests: [Target] = [
   .testTarget(
     name: "SharedMemoryTests", dependencies: ["SharedMemory", "IVShmem"], swiftSettings: strict),
@@ -75,5 +97,5 @@ let tests: [Target] = [
 let package = Package(
   name: "cellmate",
   products: [],
-  targets: core + linux + workstation + tests
+  targets: core + linux + workstation + programs + tests
 )

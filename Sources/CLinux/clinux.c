@@ -287,3 +287,20 @@ const char *_Nonnull cl_error_text(int error) { return strerror(error); }
 void cl_close(int fd) { close(fd); }
 long cl_unlink(const char *_Nonnull path) { CL_RESULT(unlink(path)); }
 int cl_process_id(void) { return getpid(); }
+
+long cl_write_all(int fd, const void *_Nonnull data, size_t size) {
+  const char *p = data;
+  while (size > 0) {
+    ssize_t n = write(fd, p, size);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return -errno;
+    p += n;
+    size -= (size_t)n;
+  }
+  return 0;
+}
+long cl_read_at(int fd, void *_Nonnull data, size_t size, int64_t at) {
+  CL_RESULT(pread(fd, data, size, at));
+}
+int cl_is_terminal(int fd) { return isatty(fd); }
+void cl_exit(int status) { exit(status); }

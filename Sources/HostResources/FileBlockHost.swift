@@ -1,5 +1,5 @@
 import CLinux
-public import LinuxSupport
+import LinuxSupport
 public import SharedMemory
 public import VirtioBlock
 public import Virtqueue
@@ -34,6 +34,26 @@ public struct FileBlockHost: BlockHost, ~Copyable {
     path: String, isReadOnly: Bool, wakeDescriptor: Int32, slots: Int, segmentLimit: Int,
     workers: Int = 4, log: @escaping @Sendable (String) -> Void
   ) throws(FileBlockError) {
+    let file = try Self.open(path, isReadOnly)
+    let shared = try Self.start(file, path, slots, segmentLimit, workers, wakeDescriptor, log)
+    byteCount = file.facts.size
+    self.isReadOnly = isReadOnly
+    isInMemory = file.facts.in_memory != 0
+    var identifier = InlineArray<20, UInt8>(repeating: 0)
+    let name = path.utf8.lastIndex(of: 47).map { path.utf8[path.utf8.index(after: $0)...] }
+    for (index, byte) in (name ?? path.utf8[...]).prefix(20).enumerated() {
+      identifier[index] = byte
+    }
+    self.identifier = identifier
+    self.shared = shared
+  }
+
+  private struct File {
+    let descriptor: Int32
+    let facts: cl_file_facts
+  }
+
+  private static func open(_ path: String, _ isReadOnly: Bool) throws(FileBlockError) -> File {
     let descriptor: Int32
     do throws(SystemError) {
       // O_RDWR is 2.
@@ -42,33 +62,34 @@ public struct FileBlockHost: BlockHost, ~Copyable {
     var facts = cl_file_facts()
     var holder: Int32 = 0
     let known = unsafe cl_file_facts_of(descriptor, &facts)
-    let found: FileBlockError? =
-      if known < 0 { .open(path: path, SystemError(Int32(-known))) }
-      else if facts.kind == 0 { .badKind(path: path) }
-      else if facts.size == 0 || facts.size % 512 != 0 { .badSize(path: path, facts.size) }
-      else if unsafe cl_lock(descriptor, isReadOnly ? 0 : 1, &holder) < 0 {
-        .inUse(path: path, holder: holder)
-      } else { nil }
+    var found: FileBlockError?
+    if known < 0 {
+      found = .open(path: path, SystemError(Int32(-known)))
+    } else if facts.kind == 0 {
+      found = .badKind(path: path)
+    } else if facts.size == 0 || facts.size % 512 != 0 {
+      found = .badSize(path: path, facts.size)
+    } else if unsafe cl_lock(descriptor, isReadOnly ? 0 : 1, &holder) < 0 {
+      found = .inUse(path: path, holder: holder)
+    }
     if let found {
       cl_close(descriptor)
       throw found
     }
-    byteCount = facts.size
-    self.isReadOnly = isReadOnly
-    isInMemory = facts.in_memory != 0
-    var identifier = InlineArray<20, UInt8>(repeating: 0)
-    let name = path.utf8.lastIndex(of: 47).map { path.utf8[path.utf8.index(after: $0)...] }
-    for (index, byte) in (name ?? path.utf8[...]).prefix(20).enumerated() {
-      identifier[index] = byte
-    }
-    self.identifier = identifier
+    return File(descriptor: descriptor, facts: facts)
+  }
+
+  private static func start(
+    _ file: File, _ path: String, _ slots: Int, _ segmentLimit: Int, _ workers: Int,
+    _ wakeDescriptor: Int32, _ log: @escaping @Sendable (String) -> Void
+  ) throws(FileBlockError) -> FileWorkers {
     do throws(SystemError) {
-      shared = try FileWorkers(
-        descriptor: descriptor, path: path, isDevice: facts.kind == 2, size: facts.size,
-        slots: slots, segmentLimit: segmentLimit, workers: workers,
+      return try FileWorkers(
+        descriptor: file.descriptor, path: path, isDevice: file.facts.kind == 2,
+        size: file.facts.size, slots: slots, segmentLimit: segmentLimit, workers: workers,
         wakeDescriptor: wakeDescriptor, log: log)
     } catch {
-      cl_close(descriptor)
+      cl_close(file.descriptor)
       throw .system(error)
     }
   }

@@ -108,7 +108,7 @@ final class FileWorkers: @unchecked Sendable {
     isStopping = true
     unsafe pthread_cond_broadcast(condition)
     unsafe pthread_mutex_unlock(mutex)
-    for thread in threads { unsafe pthread_join(thread, nil) }
+    for thread in threads { pthread_join(thread, nil) }
     threads = []
     cl_close(descriptor)
   }
@@ -221,7 +221,8 @@ final class FileWorkers: @unchecked Sendable {
     var result = 0
     switch request.type {
     case .read, .write:
-      switch unsafe transfer(request, slot: slot, segmentCount: counts[slot], mode: .whole) {
+      let count = unsafe counts[slot]
+      switch transfer(request, slot: slot, segmentCount: count, mode: .whole) {
       case .done: return .ok
       case .wouldBlock: result = -11
       case .failed(let error): result = -Int(error)
@@ -252,7 +253,7 @@ final class FileWorkers: @unchecked Sendable {
   /// For file systems that have no call for it: bounded pieces of zeroes.
   private func writeZeroes(_ position: Int64, _ length: Int64) -> Int {
     let piece = 65536
-    let zeroes = unsafe UnsafeMutableRawPointer.allocate(byteCount: piece, alignment: 4096)
+    let zeroes = UnsafeMutableRawPointer.allocate(byteCount: piece, alignment: 4096)
     unsafe zeroes.initializeMemory(as: UInt8.self, repeating: 0, count: piece)
     defer { unsafe zeroes.deallocate() }
     var done: Int64 = 0
@@ -290,8 +291,10 @@ final class FileWorkers: @unchecked Sendable {
       if result == 0 { return .failed(5) }
       position += Int64(result)
       var left = result
-      while first < segmentCount, left >= unsafe list[first].count {
-        left -= unsafe list[first].count
+      while first < segmentCount {
+        let length = unsafe list[first].count
+        guard left >= length else { break }
+        left -= length
         first += 1
       }
       if left > 0, first < segmentCount, let base = unsafe list[first].base {

@@ -79,5 +79,11 @@ const char *_Nonnull cl_error_text(int error);
 // ---- the rest --------------------------------------------------------------------------------
 
 void cl_close(int fd);
+// Writes all of it, however often the system takes only a part.
+long cl_write_all(int fd, const void *_Nonnull data, size_t size);
+// Reads at most size bytes at a position.
+long cl_read_at(int fd, void *_Nonnull data, size_t size, int64_t at);
+int cl_is_terminal(int fd);
+void cl_exit(int status) __attribute__((noreturn));
 long cl_unlink(const char *_Nonnull path);
 int cl_process_id(void);

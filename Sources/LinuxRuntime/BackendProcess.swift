@@ -1,0 +1,97 @@
+import CLinux
+public import CommandOptions
+import Glibc
+import LinuxSupport
+
+/// A back-end process: opens everything first, then serves each link on a thread of its own until
+/// SIGTERM or SIGINT.
+public struct BackendProcess: ~Copyable {
+  private let links: [LinkThread]
+  private let stop: Descriptor
+
+  /// Opens every link and device; nothing has started when this throws.
+  public init(_ options: BackendOptions) throws(UsageError) {
+    let stop = Self.makeEvent()
+    links = try Self.open(options, stop.number)
+    self.stop = stop
+  }
+
+  private static func makeEvent() -> Descriptor {
+    do throws(SystemError) {
+      return try Descriptor(cl_eventfd())
+    } catch { preconditionFailure("an event can always be made: \(error.text)") }
+  }
+
+  private static func open(
+    _ options: BackendOptions, _ stop: Int32
+  ) throws(UsageError) -> [LinkThread] {
+    guard !options.links.isEmpty else {
+      throw UsageError("no link: give --link sim:PATH and --device block,file=PATH, see --help")
+    }
+    var links: [LinkThread] = []
+    for link in options.links {
+      guard !link.devices.isEmpty else {
+        throw UsageError(
+          "link \(link.link.socketPath) has no device: give --device block,file=PATH behind it")
+      }
+      links.append(LinkThread(try BackendLink(link, options), stop: stop))
+    }
+    return links
+  }
+
+  /// Serves until asked to stop or until no link is left; returns what was counted.
+  public mutating func run() -> [LinkReport] {
+    cl_catch_stop(stop.number)
+    for link in links { link.start() }
+    while cl_stop_requested() == 0, links.contains(where: { !$0.hasEnded }) {
+      _ = cl_event_wait(stop.number)
+    }
+    return links.compactMap { $0.finish() }
+  }
+}
+
+/// One link on its thread.
+@safe
+private final class LinkThread: @unchecked Sendable {
+  private var link: BackendLink
+  private let stop: Int32
+  private var thread = pthread_t()
+  private var report: LinkReport?
+  private let ended: UnsafeMutablePointer<UInt32>
+
+  init(_ link: consuming BackendLink, stop: Int32) {
+    self.link = link
+    self.stop = stop
+    unsafe ended = .allocate(capacity: 1)
+    unsafe ended.initialize(to: 0)
+  }
+
+  deinit { unsafe ended.deallocate() }
+
+  var hasEnded: Bool { unsafe cl_word_load(ended) != 0 }
+
+  func start() {
+    let context = unsafe Unmanaged.passUnretained(self).toOpaque()
+    let error = unsafe pthread_create(
+      &thread, nil,
+      { context in
+        guard let context = unsafe context else { return nil }
+        unsafe Unmanaged<LinkThread>.fromOpaque(context).takeUnretainedValue().work()
+        return nil
+      }, context)
+    precondition(error == 0, "a thread can be made")
+  }
+
+  private func work() {
+    report = link.run { cl_stop_requested() != 0 }
+    _ = unsafe cl_word_exchange(ended, 1)
+    _ = cl_event_signal(stop)
+  }
+
+  /// Wakes the link, so that it sees the request to stop, and waits for its end.
+  func finish() -> LinkReport? {
+    _ = cl_event_signal(link.wakeDescriptor)
+    pthread_join(thread, nil)
+    return report
+  }
+}

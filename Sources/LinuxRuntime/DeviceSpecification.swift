@@ -1,0 +1,41 @@
+public import CommandOptions
+
+/// One device of a link: `block,file=PATH[,readonly][,queues=N][,workers=N]`.
+public struct DeviceSpecification: Equatable, Sendable {
+  /// The file or block device.
+  public let file: String
+  /// Whether writes are refused.
+  public let isReadOnly: Bool
+  /// Number of queues, 1 to 8.
+  public let queueCount: Int
+  /// Worker threads, 1 to 64.
+  public let workers: Int
+
+  /// Parses the value of `--device`.
+  public init(_ text: String) throws(UsageError) {
+    let keyed = try KeyedValue(
+      text, option: "device", known: ["file", "readonly", "queues", "workers"])
+    guard keyed.first == "block" else {
+      throw UsageError("--device \(text): unknown device '\(keyed.first)'; known is: block")
+    }
+    guard let file = keyed.value("file"), !file.isEmpty else {
+      throw UsageError("--device \(text): file=PATH is missing")
+    }
+    self.file = file
+    isReadOnly = keyed.value("readonly") != nil
+    queueCount = try Self.number(keyed, "queues", 1...8, 1, text)
+    workers = try Self.number(keyed, "workers", 1...64, 4, text)
+  }
+
+  private static func number(
+    _ keyed: KeyedValue, _ key: String, _ range: ClosedRange<Int>, _ standard: Int,
+    _ text: String
+  ) throws(UsageError) -> Int {
+    guard let value = keyed.value(key) else { return standard }
+    guard let number = Int(value), range.contains(number) else {
+      throw UsageError(
+        "--device \(text): \(key) is a number from \(range.lowerBound) to \(range.upperBound)")
+    }
+    return number
+  }
+}

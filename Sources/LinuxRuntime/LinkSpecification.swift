@@ -1,0 +1,50 @@
+public import CommandOptions
+public import IVShmem
+public import VirtioTransport
+
+/// Which link to use and as whom: `sim:PATH[,peer=N][,placement=shared|output]`.
+public struct LinkSpecification: Equatable, Sendable {
+  /// The simulator's socket.
+  public let socketPath: String
+  /// The peer id to join as; `nil` for the side's usual one (back-end 0, front-end 1).
+  public let peer: PeerID?
+  /// The other side's peer id; `nil` for the usual one.
+  public let other: PeerID?
+  /// Where blocks lie; `nil` for output sections where the link has them.
+  public let placement: Placement?
+
+  /// Parses the value of `--link`.
+  public init(_ text: String) throws(UsageError) {
+    let keyed = try KeyedValue(text, option: "link", known: ["peer", "other", "placement"])
+    guard keyed.first.hasPrefix("sim:"), keyed.first.count > 4 else {
+      throw UsageError(
+        "--link \(text): expected sim:PATH, the socket of ivshmem-sim"
+          + " (real devices arrive with the UIO and VFIO platforms)")
+    }
+    socketPath = String(keyed.first.dropFirst(4))
+    peer = try Self.peer(keyed, "peer", text)
+    other = try Self.peer(keyed, "other", text)
+    switch keyed.value("placement") {
+    case nil: placement = nil
+    case "shared": placement = .shared
+    case "output": placement = .output
+    case let found?:
+      throw UsageError("--link \(text): placement is shared or output, got '\(found)'")
+    }
+  }
+
+  private static func peer(
+    _ keyed: KeyedValue, _ key: String, _ text: String
+  ) throws(UsageError) -> PeerID? {
+    guard let value = keyed.value(key) else { return nil }
+    guard let id = UInt16(value) else {
+      throw UsageError("--link \(text): \(key) is a peer id from 0 to 65535, got '\(value)'")
+    }
+    return PeerID(id)
+  }
+
+  /// This side's id.
+  public func own(_ side: LinkSide) -> PeerID { peer ?? PeerID(side == .backEnd ? 0 : 1) }
+  /// The other side's id.
+  public func partner(_ side: LinkSide) -> PeerID { other ?? PeerID(side == .backEnd ? 1 : 0) }
+}

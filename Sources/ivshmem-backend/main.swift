@@ -1,0 +1,93 @@
+// ivshmem-backend: serves devices over ivshmem links. It only composes.
+import CLinux
+import CommandOptions
+import LinuxRuntime
+import LinuxSupport
+
+let specifications = [
+  OptionSpecification("link", "sim:PATH[,...]", "a link; peer=N other=N placement=shared|output"),
+  OptionSpecification(
+    "device", "block,file=PATH", "a device of the link before it; readonly queues=N workers=N"),
+  OptionSpecification("config", "FILE", "a file with lines 'name = value', the same names"),
+  OptionSpecification("spin", "MICROSECONDS", "look this long before sleeping (default 0)"),
+  OptionSpecification("check", "open and check everything, then exit without serving"),
+  OptionSpecification("json", "print the counters as JSON, a line a link, at the end"),
+  OptionSpecification("quiet", "log errors only"),
+  OptionSpecification("help", "this text"),
+]
+
+let usage = """
+  usage: ivshmem-backend --link sim:PATH --device block,file=IMAGE [options]
+
+  Serves virtio devices to the front-end of each link. May be started before or after its peer, and
+  restarted or killed at any time: the front-end submits again what was in flight.
+
+  \(CommandOptions.help(specifications))
+
+  examples:
+    ivshmem-backend --link sim:/tmp/link.sock --device block,file=disk.img
+    ivshmem-backend --link sim:/tmp/a.sock --device block,file=a.img,queues=2 \\
+                    --link sim:/tmp/b.sock --device block,file=b.img,readonly
+    ivshmem-backend --config board.conf --check
+  SIGTERM or Ctrl-C finishes what is in flight, tells the front-ends and exits.
+  exit status: 0 stopped by a signal, 1 a link was lost, 2 wrong usage or something cannot be opened
+  """
+
+func say(_ text: String) { writeError("ivshmem-backend: \(text)\n") }
+
+func makeOptions(_ given: CommandOptions) throws(UsageError) -> BackendOptions {
+  var options = BackendOptions()
+  for (name, value) in given.options {
+    switch name {
+    case "link":
+      options.links.append(BackendOptions.Link(link: try LinkSpecification(value), devices: []))
+    case "device":
+      guard !options.links.isEmpty else {
+        throw UsageError("--device \(value): a device belongs to the --link before it; none is")
+      }
+      options.links[options.links.count - 1].devices.append(try DeviceSpecification(value))
+    default: break
+    }
+  }
+  options.spinNanoseconds =
+    try given.number("spin", in: 0...1_000_000_000, default: 0) * 1000
+  return options
+}
+
+func run() -> Int32 {
+  do throws(UsageError) {
+    var given = try CommandOptions(Array(CommandLine.arguments.dropFirst()), specifications)
+    if given.has("help") {
+      writeOutput(usage + "\n")
+      return 0
+    }
+    guard given.arguments.isEmpty else {
+      throw UsageError("unexpected argument '\(given.arguments[0])', see --help")
+    }
+    if let path = given.value("config") {
+      let text: String
+      do throws(SystemError) {
+        text = try readText(path)
+      } catch { throw UsageError("--config \(path): \(error.text)") }
+      try given.add(configuration: text, of: path, specifications)
+    }
+    var options = try makeOptions(given)
+    let isQuiet = given.has("quiet")
+    options.log = { text in
+      if !isQuiet || !text.hasPrefix("link ") { say(text) }
+    }
+    var process = try BackendProcess(options)
+    if given.has("check") {
+      say("everything can be opened: \(options.links.count) link(s)")
+      return 0
+    }
+    let reports = process.run()
+    if given.has("json") { for report in reports { writeOutput(report.json + "\n") } }
+    return cl_stop_requested() != 0 ? 0 : 1
+  } catch {
+    say(error.message)
+    return 2
+  }
+}
+
+cl_exit(run())

@@ -1,0 +1,95 @@
+// ivshmem-sim: plays the hypervisor for processes. It only composes; the rules are in `Simulator`.
+import CLinux
+import CommandOptions
+import LinuxSupport
+import Simulator
+
+let specifications = [
+  OptionSpecification("socket", "PATH", "where peers join (required)"),
+  OptionSpecification("peers", "N", "peers the link has room for (2 to 12, default 2)"),
+  OptionSpecification("rw", "SIZE", "read/write section (default 0)"),
+  OptionSpecification("output", "SIZE", "output section of each peer (default 8M)"),
+  OptionSpecification("vectors", "N", "vectors a peer, 1 stands for INTx (1 to 8, default 1)"),
+  OptionSpecification("no-one-shot", "deliveries leave Interrupt Control alone"),
+  OptionSpecification("zero", "zeroes in the sections at the start, not garbage"),
+  OptionSpecification("seed", "N", "seed of the garbage (default 1)"),
+  OptionSpecification("stale-state", "garbage in the state table at the start"),
+  OptionSpecification("overwrite-at-start", "a joining peer finds the others' blocks overwritten"),
+  OptionSpecification("unpinnable", "pretend the memory cannot be pinned (as UIO maps)"),
+  OptionSpecification("device-alignment", "pretend unaligned accesses fault (as vfio on arm64)"),
+  OptionSpecification("quiet", "no log lines"),
+  OptionSpecification("help", "this text"),
+]
+
+let usage = """
+  usage: ivshmem-sim --socket PATH [options]
+
+  Offers one ivshmem-v2 link to processes: sections with the rights they have under Jailhouse,
+  enforced by the kernel; a state table; doorbells that are lost while the target is not armed.
+
+  \(CommandOptions.help(specifications))
+
+  example: ivshmem-sim --socket /tmp/link.sock --output 16M &
+           ivshmem-backend --link sim:/tmp/link.sock --device block,file=disk.img
+  exit status: 0 stopped by a signal, 1 system error, 2 wrong usage or socket in use
+  """
+
+func say(_ text: String) { writeError("ivshmem-sim: \(text)\n") }
+
+func makeOptions(_ given: CommandOptions) throws(UsageError) -> SimulatorOptions {
+  var options = SimulatorOptions()
+  options.maxPeers = UInt32(try given.number("peers", in: 2...12, default: 2))
+  options.readWriteSize = try given.number("rw", in: 0...(1 << 34), default: 0)
+  options.outputSize = try given.number("output", in: 0...(1 << 34), default: 8 << 20)
+  options.vectorCount = UInt32(try given.number("vectors", in: 1...8, default: 1))
+  options.isOneShot = !given.has("no-one-shot")
+  let seed = try given.number("seed", in: 0...UInt64.max, default: 1)
+  options.contents = given.has("zero") ? .zero : .garbage(seed)
+  options.hasStaleStates = given.has("stale-state")
+  options.overwritesAtStart = given.has("overwrite-at-start")
+  options.isUnpinnable = given.has("unpinnable")
+  options.hasStrictAlignment = given.has("device-alignment")
+  return options
+}
+
+func run() -> Int32 {
+  do throws(UsageError) {
+    let given = try CommandOptions(Array(CommandLine.arguments.dropFirst()), specifications)
+    if given.has("help") {
+      print(usage)
+      return 0
+    }
+    guard given.arguments.isEmpty else {
+      throw UsageError("unexpected argument '\(given.arguments[0])', see --help")
+    }
+    guard let path = given.value("socket") else {
+      throw UsageError("--socket PATH is missing: where shall peers join? See --help")
+    }
+    let options = try makeOptions(given)
+    let isQuiet = given.has("quiet")
+    let server: SimulatorServer
+    do throws(SimulatorServerError) {
+      server = try SimulatorServer(path: path, options: options) { if !isQuiet { say($0) } }
+    } catch {
+      switch error {
+      case .inUse(let path):
+        throw UsageError(
+          "\(path): another ivshmem-sim answers there; stop it or choose another socket")
+      case .geometry(let error):
+        throw UsageError("the sizes make no link (\(error)); give multiples of 4096")
+      case .system(let error, let doing):
+        say("\(doing): \(error.text)")
+        return 1
+      }
+    }
+    cl_catch_stop(server.stopEvent)
+    if !isQuiet { say("link at \(path), \(options.maxPeers) peers") }
+    server.run()
+    return 0
+  } catch {
+    say(error.message)
+    return 2
+  }
+}
+
+cl_exit(run())
