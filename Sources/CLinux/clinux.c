@@ -304,3 +304,11 @@ long cl_read_at(int fd, void *_Nonnull data, size_t size, int64_t at) {
 }
 int cl_is_terminal(int fd) { return isatty(fd); }
 void cl_exit(int status) { exit(status); }
+long cl_write_at(int fd, const void *_Nonnull data, size_t size, int64_t at) {
+  CL_RESULT(pwrite(fd, data, size, at));
+}
+uint64_t cl_realtime_ns(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_REALTIME, &t);
+  return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}

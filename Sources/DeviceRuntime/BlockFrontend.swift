@@ -239,6 +239,9 @@ public struct BlockFrontend<P: Platform & ~Copyable>: ~Copyable {
     return BlockCompletion(token: request.token, status: status, data: request.data)
   }
 
+  /// Whether a completion waits to be taken.
+  public var hasCompletion: Bool { isConnected && queue[0].hasPending() }
+
   // MARK: Waiting
 
   /// Looks at the link; a back-end that went away or came back takes the queue down. Returns

@@ -69,6 +69,12 @@ extension SharedRegion {
 }
 
 extension SharedRegion {
+  /// The range of our own bookkeeping for reading; a wrong range is our bug and traps.
+  public func readRange(_ range: Range<Int>) -> ReadableRange {
+    precondition(range.lowerBound >= 0 && range.upperBound <= count)
+    return ReadableRange(unchecked: range.lowerBound, count: range.count)
+  }
+
   /// The range of our own block or pool for writing; a wrong range is our bug and traps.
   public func ownRange(_ range: Range<Int>) -> WritableRange {
     precondition(range.lowerBound >= 0 && range.upperBound <= count)

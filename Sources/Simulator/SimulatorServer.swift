@@ -196,6 +196,7 @@ public final class SimulatorServer {
       reply(client, .badHello, holder: 0)
       return drop(client, "(pid \(pid)) said 0x\(String(words[0], radix: 16)) for a hello")
     }
+    if words[1] == SimulatorMessage.observer { return reply(client, .ok, holder: 0) }
     let wanted: Int? = words[1] == SimulatorMessage.anyPeer ? nil : Int(words[1])
     if let wanted, wanted >= holders.count {
       reply(client, .noSuchPeer, holder: 0)
@@ -236,8 +237,8 @@ public final class SimulatorServer {
     words[SimulatorMessage.WelcomeWord.holder] = UInt32(bitPattern: holder)
     var numbers: [Int32] = []
     var opened: [Int32] = []
-    if result == .ok, let peer = client.peer {
-      words[SimulatorMessage.WelcomeWord.id] = UInt32(peer)
+    if result == .ok {
+      words[SimulatorMessage.WelcomeWord.id] = UInt32(client.peer ?? 0)
       words[SimulatorMessage.WelcomeWord.maxPeers] = geometry.maxPeers
       words[SimulatorMessage.WelcomeWord.vectors] = options.vectorCount
       words[SimulatorMessage.WelcomeWord.flags] = flags
@@ -248,7 +249,7 @@ public final class SimulatorServer {
       set(geometry.stateTableSize, SimulatorMessage.WelcomeWord.stateTable)
       set(geometry.readWriteSize, SimulatorMessage.WelcomeWord.readWrite)
       set(geometry.outputSize, SimulatorMessage.WelcomeWord.output)
-      (numbers, opened) = descriptors(for: peer)
+      (numbers, opened) = descriptors(for: client.peer)
     }
     let sent = unsafe words.withUnsafeBytes { bytes -> Int in
       unsafe numbers.withUnsafeBufferPointer { fds in
@@ -270,18 +271,20 @@ public final class SimulatorServer {
   /// What a peer gets: the hypervisor's page, the state table to read, each section with the
   /// rights the peer has, all events. A section somebody else writes comes as a descriptor that
   /// was opened for reading, which the kernel maps no other way.
-  private func descriptors(for peer: Int) -> (all: [Int32], opened: [Int32]) {
-    var numbers = [page.number]
+  private func descriptors(for peer: Int?) -> (all: [Int32], opened: [Int32]) {
+    var numbers: [Int32] = []
     var opened: [Int32] = []
     func readOnly(_ section: Section) {
       let number = section.openReadOnly()
       if number >= 0 { opened.append(number) }
       numbers.append(number >= 0 ? number : section.number)
     }
+    // An observer, which is nobody's peer, may write nothing at all.
+    if peer == nil { readOnly(page) } else { numbers.append(page.number) }
     readOnly(states)
     var index = 0
     if geometry.readWriteSize > 0 {
-      numbers.append(sections[0].number)
+      if peer == nil { readOnly(sections[0]) } else { numbers.append(sections[0].number) }
       index = 1
     }
     if geometry.outputSize > 0 {
@@ -293,7 +296,7 @@ public final class SimulatorServer {
         }
       }
     }
-    return (numbers + events, opened)
+    return (peer == nil ? numbers : numbers + events, opened)
   }
 
   // MARK: Requests

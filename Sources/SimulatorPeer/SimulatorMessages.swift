@@ -12,6 +12,8 @@ public enum SimulatorMessage {
   public static let welcomeWords = 16
   /// Asks for any free peer id.
   public static let anyPeer: UInt32 = .max
+  /// Asks to look from outside: everything read-only, nobody's peer.
+  public static let observer: UInt32 = .max - 1
 
   /// What a peer asks for.
   public enum Request: UInt32, Sendable {

@@ -45,9 +45,13 @@ extension SimulatorPeer {
 
   /// Joins the link; every descriptor that is not kept is closed, also when something fails.
   static func join(
-    _ socket: borrowing Descriptor, _ wanted: PeerID?
+    _ socket: borrowing Descriptor, _ wanted: PeerID?, asObserver: Bool = false
   ) throws(SimulatorPeerError) -> Joined {
-    let welcome = try greet(socket, wanted)
+    let asked =
+      asObserver
+      ? SimulatorMessage.observer
+      : wanted.map { UInt32($0.rawValue) } ?? SimulatorMessage.anyPeer
+    let welcome = try greet(socket, asked, wanted)
     var descriptors = welcome.descriptors
     func word(_ index: Int) -> UInt32 { welcome.words[index] }
     func long(_ index: Int) -> UInt64 { UInt64(word(index)) | UInt64(word(index + 1)) << 32 }
@@ -67,15 +71,16 @@ extension SimulatorPeer {
     let peers = Int(geometry.maxPeers)
     let outputs = geometry.outputSize > 0 ? peers : 0
     let first = 2 + (geometry.readWriteSize > 0 ? 1 : 0) + outputs
+    let eventCount = asObserver ? 0 : peers * Int(vectors)
     guard id < geometry.maxPeers, vectors > 0, vectors <= 16,
-      descriptors.count == first + peers * Int(vectors)
+      descriptors.count == first + eventCount
     else {
       close(&descriptors)
       throw .badWelcome(descriptors.count)
     }
     let mapping: Mapping
     do throws(SystemError) {
-      mapping = try map(geometry, PeerID(UInt16(id)), descriptors)
+      mapping = try map(geometry, asObserver ? nil : PeerID(UInt16(id)), descriptors)
     } catch {
       close(&descriptors)
       throw .mapping(error)
@@ -90,11 +95,9 @@ extension SimulatorPeer {
 
   /// Says hello and takes the welcome with its descriptors.
   static func greet(
-    _ socket: borrowing Descriptor, _ wanted: PeerID?
+    _ socket: borrowing Descriptor, _ asked: UInt32, _ wanted: PeerID?
   ) throws(SimulatorPeerError) -> Greeting {
-    var hello: InlineArray<2, UInt32> = [
-      SimulatorMessage.magic, wanted.map { UInt32($0.rawValue) } ?? SimulatorMessage.anyPeer,
-    ]
+    var hello: InlineArray<2, UInt32> = [SimulatorMessage.magic, asked]
     // SAFETY: eight bytes are eight bytes.
     let sent = unsafe withUnsafeMutablePointer(to: &hello) {
       unsafe cl_send(socket.number, $0, 8, nil, 0)
@@ -132,7 +135,7 @@ extension SimulatorPeer {
 
   /// Maps the hypervisor's page, then every section at its place with its rights, between guards.
   static func map(
-    _ geometry: LinkGeometry, _ own: PeerID, _ descriptors: Numbers
+    _ geometry: LinkGeometry, _ own: PeerID?, _ descriptors: Numbers
   ) throws(SystemError) -> Mapping {
     let pageSize = HypervisorPage.size(maxPeers: Int(geometry.maxPeers) + 1)
     var error: Int32 = 0
@@ -141,14 +144,14 @@ extension SimulatorPeer {
     guard let reservation = unsafe cl_reserve(size, &error) else { throw SystemError(error) }
     // SAFETY: every section lies inside the reservation, as the geometry was checked.
     let base = unsafe reservation + guardSize
-    _ = try SystemError.check(unsafe cl_map_at(page, pageSize, 1, descriptors.numbers[0]))
+    _ = try SystemError.check(unsafe cl_map_at(page, pageSize, own == nil ? 0 : 1, descriptors.numbers[0]))
     _ = try SystemError.check(
       unsafe cl_map_at(base, geometry.stateTableSize, 0, descriptors.numbers[1]))
     var next = 2
     if geometry.readWriteSize > 0 {
       _ = try SystemError.check(
         unsafe cl_map_at(
-          base + geometry.readWrite.lowerBound, geometry.readWriteSize, 1,
+          base + geometry.readWrite.lowerBound, geometry.readWriteSize, own == nil ? 0 : 1,
           descriptors.numbers[next]))
       next += 1
     }

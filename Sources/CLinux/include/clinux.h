@@ -83,6 +83,9 @@ void cl_close(int fd);
 long cl_write_all(int fd, const void *_Nonnull data, size_t size);
 // Reads at most size bytes at a position.
 long cl_read_at(int fd, void *_Nonnull data, size_t size, int64_t at);
+// Writes at most size bytes at a position.
+long cl_write_at(int fd, const void *_Nonnull data, size_t size, int64_t at);
+uint64_t cl_realtime_ns(void);
 int cl_is_terminal(int fd);
 void cl_exit(int status) __attribute__((noreturn));
 long cl_unlink(const char *_Nonnull path);

@@ -1,0 +1,289 @@
+import CLinux
+public import CommandOptions
+import DeviceRuntime
+import IVShmem
+import LinuxSupport
+import SharedMemory
+import SimulatorPeer
+public import VirtioBlock
+import VirtioDevice
+import VirtioTransport
+import Virtqueue
+
+/// Why a transfer ended early: one line with the way out.
+public enum ClientError: Error, Equatable, Sendable {
+  /// Something could not be opened or was given wrongly; exit status 2.
+  case usage(UsageError)
+  /// Talking to the device or a local file failed; exit status 1.
+  case failed(String)
+  /// SIGINT or SIGTERM; exit status 130.
+  case interrupted
+}
+
+/// What a transfer measured.
+public struct TransferReport: Sendable {
+  /// Bytes moved.
+  public var bytes: UInt64 = 0
+  /// Requests finished.
+  public var requests: UInt64 = 0
+  /// Wall time in nanoseconds.
+  public var nanoseconds: UInt64 = 0
+  /// Doorbells this side rang.
+  public var doorbells: UInt64 = 0
+  /// Times the back-end went away and came back.
+  public var recoveries = 0
+  /// Requests that were submitted again.
+  public var resubmitted: UInt64 = 0
+  /// When the last recovery was complete, nanoseconds since 1970.
+  public var recoveredAt: UInt64 = 0
+  /// From the sight of the new back-end to the running device, the slowest, in nanoseconds.
+  public var slowestSetUp: UInt64 = 0
+}
+
+/// One request of a transfer.
+public struct TransferStep: Sendable {
+  let type: BlockRequestType
+  let offset: UInt64
+  let count: Int
+}
+
+/// A block front-end for command line tools: keeps a number of requests in flight and takes the
+/// transfer up again when the back-end was restarted.
+public struct BlockClient: ~Copyable {
+  private var front: BlockFrontend<SimulatorPeer>
+  private let depth: Int
+  /// Largest request in bytes.
+  private let chunk: Int
+  private let toDevice: [BufferSegment]
+  private let fromDevice: [BufferSegment]
+  private let patience: UInt64
+  /// What was measured since the last ``takeReport()``.
+  private var report = TransferReport()
+  private let progress: @Sendable (String) -> Void
+
+  /// Joins the link and sets the device up.
+  ///
+  /// - Parameters:
+  ///   - depth: requests in flight, a power of two.
+  ///   - patience: how long a missing back-end is waited for, in nanoseconds.
+  public init(
+    link: LinkSpecification, slot: Int, depth: Int, chunk: Int, patience: UInt64,
+    progress: @escaping @Sendable (String) -> Void
+  ) throws(ClientError) {
+    var front = try Self.open(link, slot, depth)
+    cl_catch_stop(front.frontend.link.platform.localWake.descriptor)
+    front.frontend.start()
+    try Self.connect(&front, patience)
+    let toDevice = try Self.buffers(depth) { front.allocateForWriting(chunk) }
+    let fromDevice = try Self.buffers(depth) { front.allocateForReading(chunk) }
+    self.depth = depth
+    self.chunk = chunk
+    self.patience = patience
+    self.progress = progress
+    self.toDevice = toDevice
+    self.fromDevice = fromDevice
+    self.front = front
+  }
+
+  private static func buffers(
+    _ count: Int, _ allocate: () -> BufferSegment?
+  ) throws(ClientError) -> [BufferSegment] {
+    var buffers: [BufferSegment] = []
+    for _ in 0..<count {
+      guard let buffer = allocate() else {
+        throw .usage(
+          UsageError(
+            "the link's memory cannot hold \(count) requests of this size; make its sections"
+              + " larger or give a smaller --depth or --size"))
+      }
+      buffers.append(buffer)
+    }
+    return buffers
+  }
+
+  private static func open(
+    _ link: LinkSpecification, _ slot: Int, _ depth: Int
+  ) throws(ClientError) -> BlockFrontend<SimulatorPeer> {
+    let native = try openNative(link)
+    var arena = PrivateMemory.arena(4 << 20)
+    do throws(BlockFrontendError) {
+      return try BlockFrontend(
+        frontend: Frontend(link: native), slot: slot, depth: UInt32(depth), arena: &arena)
+    } catch { throw .failed("setting up the front-end: \(error)") }
+  }
+
+  private static func openNative(
+    _ link: LinkSpecification
+  ) throws(ClientError) -> NativeLink<SimulatorPeer> {
+    do throws(UsageError) {
+      return try openLink(link, side: .frontEnd)
+    } catch { throw .usage(error) }
+  }
+
+  private static func connect(
+    _ front: inout BlockFrontend<SimulatorPeer>, _ patience: UInt64
+  ) throws(ClientError) {
+    let deadline = front.frontend.link.platform.now().advanced(byNanoseconds: patience)
+    do throws(BlockFrontendError) {
+      try front.connect(until: deadline)
+    } catch {
+      if cl_stop_requested() != 0 { throw .interrupted }
+      let reason = front.frontend.link.reason
+      switch error {
+      case .frontend(.deadline(.linkUp)):
+        throw .failed(
+          "no back-end answered within \(patience / 1_000_000_000) s"
+            + (reason == .none ? "; start ivshmem-backend" : "; its header is wrong: \(reason)"))
+      case .frontend(.wrongDevice(let found, _)):
+        throw .failed("the slot holds device type \(found), not a block device (2)")
+      case .frontend(.refused(15, _)):
+        throw .failed("the link has no device in this slot; see --slot")
+      case .full, .poolTooSmall, .noPrivateMemory, .frontend, .queue:
+        throw .failed("setting up the device: \(error)")
+      }
+    }
+  }
+
+  /// What the device says of itself.
+  public var configuration: BlockConfiguration { front.configuration }
+  /// The agreed features.
+  public var featureBits: UInt64 { front.features.rawValue }
+  /// Length of the disk in bytes.
+  public var byteCount: UInt64 { front.configuration.capacity * 512 }
+
+  /// What was measured since the last call.
+  public mutating func takeReport() -> TransferReport {
+    defer { report = TransferReport() }
+    return report
+  }
+
+  // MARK: Transfers
+
+  /// Runs the requests `next` gives until it gives none and all are finished.
+  ///
+  /// - Parameters:
+  ///   - next: the next request, at most `chunk` bytes long, or `nil` at the end.
+  ///   - fill: bytes for a write, before it goes out.
+  ///   - finish: bytes of a read, when it is done; not in order.
+  public mutating func transfer(
+    next: () throws(ClientError) -> TransferStep?,
+    fill: (TransferStep, inout MutableSpan<UInt8>) throws(ClientError) -> Void,
+    finish: (TransferStep, Span<UInt8>) throws(ClientError) -> Void
+  ) throws(ClientError) {
+    let started = cl_monotonic_ns()
+    let bells = front.frontend.link.counters.doorbells
+    var open = [TransferStep?](repeating: nil, count: depth)
+    var buffer = [UInt8](repeating: 0, count: chunk)
+    var isAtEnd = false
+    while true {
+      while !isAtEnd, let index = open.firstIndex(where: { $0 == nil }) {
+        guard let step = try next() else {
+          isAtEnd = true
+          break
+        }
+        open[index] = step
+        try submit(step, index, &buffer, fill)
+      }
+      front.publish()
+      let isDone = try collect(&open, &buffer, finish)
+      if isAtEnd, open.allSatisfy({ $0 == nil }) { break }
+      if !isDone { try wait() }
+    }
+    report.nanoseconds += cl_monotonic_ns() - started
+    report.doorbells += front.frontend.link.counters.doorbells - bells
+    report.resubmitted = front.counters.resubmitted
+  }
+
+  private mutating func submit(
+    _ step: TransferStep, _ index: Int, _ buffer: inout [UInt8],
+    _ fill: (TransferStep, inout MutableSpan<UInt8>) throws(ClientError) -> Void
+  ) throws(ClientError) {
+    var data = BufferSegment.empty
+    switch step.type {
+    case .read, .getID: data = fromDevice[index].slice(from: 0, count: step.count)
+    case .write, .discard, .writeZeroes:
+      data = toDevice[index].slice(from: 0, count: step.count)
+      var span = buffer.mutableSpan
+      var part = span._mutatingExtracting(0..<step.count)
+      try fill(step, &part)
+      let region = front.frontend.link.region
+      region.copy(
+        buffer.span.extracting(0..<step.count),
+        into: region.ownRange(data.offset..<data.offset + step.count))
+    case .flush: break
+    }
+    do throws(BlockFrontendError) {
+      try front.submit(
+        step.type, sector: step.offset / 512, data: data, token: UInt32(index))
+    } catch { throw .failed("submitting a request: \(error)") }
+  }
+
+  /// Takes everything that is finished; whether there was anything.
+  private mutating func collect(
+    _ open: inout [TransferStep?], _ buffer: inout [UInt8],
+    _ finish: (TransferStep, Span<UInt8>) throws(ClientError) -> Void
+  ) throws(ClientError) -> Bool {
+    var found = false
+    while true {
+      let completion: BlockCompletion?
+      do throws(BlockFrontendError) {
+        completion = try front.nextCompletion()
+      } catch {
+        throw .failed("the back-end broke a rule of the queue: \(error)")
+      }
+      guard let completion, let step = open[Int(completion.token)] else { return found }
+      found = true
+      open[Int(completion.token)] = nil
+      guard completion.status == .ok else {
+        throw .failed(
+          "\(step.type) of \(step.count) bytes at \(step.offset): "
+            + (completion.status.map { "\($0)" } ?? "no status") + "; see the back-end's log")
+      }
+      report.requests += 1
+      report.bytes += UInt64(step.count)
+      if step.type == .read || step.type == .getID {
+        let region = front.frontend.link.region
+        var span = buffer.mutableSpan
+        var part = span._mutatingExtracting(0..<step.count)
+        region.copy(
+          region.readRange(completion.data.offset..<completion.data.offset + step.count),
+          into: &part)
+        try finish(step, buffer.span.extracting(0..<step.count))
+      }
+    }
+  }
+
+  /// Looks a while, then sleeps; takes a lost back-end up again.
+  private mutating func wait() throws(ClientError) {
+    for _ in 0..<200 where front.isConnected && !front.hasCompletion { Ordering.spinHint() }
+    if front.hasCompletion { return }
+    if front.step() { return try recover() }
+    switch front.sleep(until: nil) {
+    case .event, .deadline: break
+    case .interrupted, .gone:
+      throw cl_stop_requested() != 0
+        ? .interrupted : .failed("the platform is gone: did ivshmem-sim stop?")
+    }
+    if cl_stop_requested() != 0 { throw .interrupted }
+  }
+
+  private mutating func recover() throws(ClientError) {
+    progress("the back-end went away; waiting for it")
+    let deadline = front.frontend.link.platform.now().advanced(byNanoseconds: patience)
+    do throws(FrontendError) {
+      try front.frontend.waitForLink(until: deadline)
+    } catch {
+      if cl_stop_requested() != 0 { throw .interrupted }
+      throw .failed("the back-end did not come back within \(patience / 1_000_000_000) s")
+    }
+    let seen = cl_monotonic_ns()
+    try Self.connect(&front, patience)
+    report.slowestSetUp = max(report.slowestSetUp, cl_monotonic_ns() - seen)
+    report.recoveredAt = cl_realtime_ns()
+    report.recoveries += 1
+    progress("the back-end is back; its requests were submitted again")
+  }
+
+  /// Leaves the link on purpose.
+  public consuming func leave() { front.frontend.leave() }
+}

@@ -1,0 +1,350 @@
+import CLinux
+public import CommandOptions
+import LinuxSupport
+import VirtioBlock
+
+/// `ivshmem frontend block`: drives a block device of a link from the command line.
+public struct BlockTool: Sendable {
+  /// What the tool can do.
+  public static let actions = "info, read, write, copy, roundtrip"
+
+  /// The options of the tool.
+  public static let options = [
+    OptionSpecification("link", "sim:PATH[,...]", "the link (required)"),
+    OptionSpecification("slot", "N", "which device of the link (0 to 7, default 0)"),
+    OptionSpecification("file", "PATH", "read: where to, write: where from"),
+    OptionSpecification("offset", "BYTES", "where on the disk to start (default 0)"),
+    OptionSpecification("to", "BYTES", "copy: where on the disk to put it"),
+    OptionSpecification("count", "BYTES", "how much (default: to the end); roundtrip: how often"),
+    OptionSpecification("depth", "N", "requests in flight, a power of two (1 to 64, default 8)"),
+    OptionSpecification("size", "BYTES", "bytes a request, a multiple of 512 (default 128K)"),
+    OptionSpecification("patience", "SECONDS", "how long a missing back-end is waited for (30)"),
+    OptionSpecification("json", "the result as one JSON object on standard output"),
+    OptionSpecification("quiet", "no progress"),
+    OptionSpecification("help", "this text"),
+  ]
+
+  private let given: CommandOptions
+  private let action: String
+  private let link: LinkSpecification
+  private let slot: Int
+  private let depth: Int
+  private let size: Int
+  private let patience: UInt64
+
+  /// Checks the command line; nothing is opened yet.
+  public init(_ action: String, _ given: CommandOptions) throws(UsageError) {
+    guard ["info", "read", "write", "copy", "roundtrip"].contains(action) else {
+      throw UsageError("unknown action '\(action)'; known are: \(Self.actions)")
+    }
+    guard let text = given.value("link") else {
+      throw UsageError("--link sim:PATH is missing: which link? See --help")
+    }
+    self.given = given
+    self.action = action
+    link = try LinkSpecification(text)
+    slot = Int(try given.number("slot", in: 0...7, default: 0))
+    depth =
+      action == "roundtrip" ? 1 : Int(try given.number("depth", in: 1...64, default: 8))
+    guard depth & (depth - 1) == 0 else {
+      throw UsageError("--depth \(depth): expected a power of two from 1 to 64")
+    }
+    let standard: UInt64 = action == "roundtrip" ? 4096 : 128 << 10
+    size = Int(try given.number("size", in: 512...(1 << 20), default: standard))
+    guard size % 512 == 0 else { throw UsageError("--size \(size): expected a multiple of 512") }
+    patience = try given.number("patience", in: 1...86400, default: 30) * 1_000_000_000
+  }
+
+  private var showsProgress: Bool { !given.has("quiet") }
+
+  /// Runs the action.
+  public func run() throws(ClientError) {
+    let noisy = showsProgress
+    var client = try BlockClient(
+      link: link, slot: slot, depth: depth, chunk: size, patience: patience
+    ) { if noisy { writeError("\nivshmem: \($0)\n") } }
+    do throws(ClientError) {
+      switch action {
+      case "info": info(client)
+      case "read": try read(&client)
+      case "write": try write(&client)
+      case "copy": try copy(&client)
+      default: try roundTrip(&client)
+      }
+    } catch {
+      client.leave()
+      throw error
+    }
+    client.leave()
+  }
+
+  // MARK: Actions
+
+  private func info(_ client: borrowing BlockClient) {
+    let disk = client.configuration
+    let features = String(client.featureBits, radix: 16)
+    if given.has("json") {
+      writeOutput(
+        "{\"bytes\":\(client.byteCount),\"blockSize\":\(disk.blockSize),"
+          + "\"queues\":\(disk.queueCount),\"segmentMax\":\(disk.segmentMax),"
+          + "\"sizeMax\":\(disk.sizeMax),\"writeback\":\(disk.isWriteback),"
+          + "\"features\":\"0x\(features)\"}\n")
+    } else {
+      writeOutput(
+        """
+        size        \(client.byteCount) bytes (\(disk.capacity) sectors)
+        block size  \(disk.blockSize)
+        queues      \(disk.queueCount)
+        segments    at most \(disk.segmentMax) of \(disk.sizeMax) bytes
+        write-back  \(disk.isWriteback ? "yes" : "no")
+        features    0x\(features)
+
+        """)
+    }
+  }
+
+  /// The range on the disk that is meant, checked against its size.
+  private func range(
+    _ client: borrowing BlockClient, standard: UInt64? = nil
+  ) throws(ClientError) -> Range<UInt64> {
+    do throws(UsageError) {
+      let offset = try given.number("offset", in: 0...UInt64.max, default: 0)
+      guard offset % 512 == 0, offset <= client.byteCount else {
+        throw UsageError(
+          "--offset \(offset): expected a multiple of 512 up to \(client.byteCount)")
+      }
+      let rest = client.byteCount - offset
+      let count = try given.number("count", in: 0...UInt64.max, default: standard ?? rest)
+      guard count % 512 == 0, count <= rest else {
+        throw UsageError(
+          "--count \(count): expected a multiple of 512; the disk has \(rest) bytes from there")
+      }
+      return offset..<offset + count
+    } catch { throw .usage(error) }
+  }
+
+  private func open(_ flags: Int32) throws(ClientError) -> Descriptor {
+    guard let path = given.value("file") else {
+      throw .usage(UsageError("--file PATH is missing: \(action) needs a local file"))
+    }
+    do throws(SystemError) {
+      return try Descriptor(unsafe cl_open(path, flags, 0o644))
+    } catch { throw .usage(UsageError("--file \(path): \(error.text)")) }
+  }
+
+  private func read(_ client: inout BlockClient) throws(ClientError) {
+    let range = try range(client)
+    // O_WRONLY | O_CREAT | O_TRUNC
+    let file = try open(0o1101)
+    var position = range.lowerBound
+    var bar = ProgressBar(total: range.count64, isShown: showsProgress)
+    let size = UInt64(size)
+    try client.transfer(
+      next: { () throws(ClientError) -> TransferStep? in
+        guard position < range.upperBound else { return nil }
+        let count = min(size, range.upperBound - position)
+        defer { position += count }
+        return TransferStep(type: .read, offset: position, count: Int(count))
+      }, fill: { (_, _) throws(ClientError) in },
+      finish: { (step, bytes) throws(ClientError) in
+        try store(bytes, file.number, Int64(step.offset - range.lowerBound))
+        bar.advance(UInt64(step.count))
+      })
+    bar.end()
+    show(client.takeReport())
+  }
+
+  private func write(_ client: inout BlockClient) throws(ClientError) {
+    let file = try open(0)
+    var facts = cl_file_facts()
+    guard unsafe cl_file_facts_of(file.number, &facts) >= 0, facts.size % 512 == 0 else {
+      throw .usage(UsageError("--file: \(facts.size) bytes, expected a multiple of 512"))
+    }
+    let range = try range(client, standard: facts.size)
+    var position = range.lowerBound
+    var bar = ProgressBar(total: range.count64, isShown: showsProgress)
+    let size = UInt64(size)
+    try client.transfer(
+      next: { () throws(ClientError) -> TransferStep? in
+        guard position < range.upperBound else { return nil }
+        let count = min(size, range.upperBound - position)
+        defer { position += count }
+        bar.advance(count)
+        return TransferStep(type: .write, offset: position, count: Int(count))
+      },
+      fill: { (step, bytes) throws(ClientError) in
+        try load(&bytes, file.number, Int64(step.offset - range.lowerBound))
+      }, finish: { (_, _) throws(ClientError) in })
+    try flush(&client)
+    bar.end()
+    show(client.takeReport())
+  }
+
+  /// Copies a range of the disk to another place of the same disk, then flushes.
+  private func copy(_ client: inout BlockClient) throws(ClientError) {
+    let range = try range(client)
+    let target: UInt64
+    do throws(UsageError) {
+      guard given.has("to") else {
+        throw UsageError("--to BYTES is missing: where on the disk shall the copy go?")
+      }
+      target = try given.number("to", in: 0...UInt64.max, default: 0)
+      guard target % 512 == 0, target <= client.byteCount - range.count64 else {
+        throw UsageError(
+          "--to \(target): expected a multiple of 512 up to \(client.byteCount - range.count64)")
+      }
+      guard target == range.lowerBound || target >= range.upperBound
+        || target + range.count64 <= range.lowerBound
+      else { throw UsageError("--to \(target): the two ranges overlap") }
+    } catch { throw .usage(error) }
+    var bar = ProgressBar(total: range.count64, isShown: showsProgress)
+    // A batch is read, then written: bounded memory, whatever the size.
+    let batch = UInt64(size * depth)
+    var start = range.lowerBound
+    while start < range.upperBound {
+      let end = min(start + batch, range.upperBound)
+      var bytes = [UInt8](repeating: 0, count: Int(end - start))
+      try move(&client, .read, start..<end, at: start, &bytes)
+      try move(&client, .write, start..<end, at: target + (start - range.lowerBound), &bytes)
+      bar.advance(end - start)
+      start = end
+    }
+    try flush(&client)
+    bar.end()
+    show(client.takeReport())
+  }
+
+  private func move(
+    _ client: inout BlockClient, _ type: BlockRequestType, _ range: Range<UInt64>,
+    at place: UInt64, _ bytes: inout [UInt8]
+  ) throws(ClientError) {
+    var position: UInt64 = 0
+    let total = range.count64
+    let size = UInt64(size)
+    let source = bytes
+    var sink = bytes
+    try client.transfer(
+      next: { () throws(ClientError) -> TransferStep? in
+        guard position < total else { return nil }
+        let count = min(size, total - position)
+        defer { position += count }
+        return TransferStep(type: type, offset: place + position, count: Int(count))
+      },
+      fill: { (step, span) throws(ClientError) in
+        let base = Int(step.offset - place)
+        for index in span.indices { span[index] = source[base + index] }
+      },
+      finish: { (step, span) throws(ClientError) in
+        let base = Int(step.offset - place)
+        for index in span.indices { sink[base + index] = span[index] }
+      })
+    bytes = sink
+  }
+
+  private func flush(_ client: inout BlockClient) throws(ClientError) {
+    var isDone = false
+    try client.transfer(
+      next: { () throws(ClientError) -> TransferStep? in
+        guard !isDone else { return nil }
+        isDone = true
+        return TransferStep(type: .flush, offset: 0, count: 0)
+      }, fill: { (_, _) throws(ClientError) in }, finish: { (_, _) throws(ClientError) in })
+  }
+
+  /// One request after the other, each timed by itself.
+  private func roundTrip(_ client: inout BlockClient) throws(ClientError) {
+    let times: Int
+    do throws(UsageError) {
+      times = Int(try given.number("count", in: 1...10_000_000, default: 2000))
+    } catch { throw .usage(error) }
+    let blocks = max(1, client.byteCount / UInt64(size))
+    var samples: [UInt64] = []
+    samples.reserveCapacity(times)
+    for index in 0..<times {
+      var isDone = false
+      let offset = UInt64(index) % blocks * UInt64(size)
+      let start = cl_monotonic_ns()
+      try client.transfer(
+        next: { () throws(ClientError) -> TransferStep? in
+          guard !isDone else { return nil }
+          isDone = true
+          return TransferStep(type: .read, offset: offset, count: size)
+        }, fill: { (_, _) throws(ClientError) in }, finish: { (_, _) throws(ClientError) in })
+      samples.append(cl_monotonic_ns() - start)
+    }
+    samples.sort()
+    let report = client.takeReport()
+    let median = samples[samples.count / 2]
+    let high = samples[samples.count * 99 / 100]
+    if given.has("json") {
+      writeOutput(
+        "{\"count\":\(times),\"size\":\(size),\"medianNanoseconds\":\(median),"
+          + "\"p99Nanoseconds\":\(high),\"minNanoseconds\":\(samples[0]),"
+          + "\"doorbells\":\(report.doorbells)}\n")
+    } else {
+      writeOutput(
+        "\(times) reads of \(size) bytes, one at a time: median \(median / 1000) us,"
+          + " 99% \(high / 1000) us, doorbells \(report.doorbells)\n")
+    }
+  }
+
+  // MARK: Files and results
+
+  private func store(
+    _ bytes: Span<UInt8>, _ file: Int32, _ position: Int64
+  ) throws(ClientError) {
+    let result = unsafe bytes.withUnsafeBufferPointer { buffer -> Int in
+      var done = 0
+      while done < buffer.count, let base = buffer.baseAddress {
+        let got = unsafe cl_write_at(
+          file, base + done, buffer.count - done, position + Int64(done))
+        if got == -4 { continue }
+        guard got > 0 else { return got == 0 ? -5 : got }
+        done += got
+      }
+      return 0
+    }
+    if result < 0 {
+      throw .failed("writing the local file: \(SystemError(Int32(-result)).text)")
+    }
+  }
+
+  private func load(
+    _ bytes: inout MutableSpan<UInt8>, _ file: Int32, _ position: Int64
+  ) throws(ClientError) {
+    let result = unsafe bytes.withUnsafeMutableBufferPointer { buffer -> Int in
+      var done = 0
+      while done < buffer.count, let base = buffer.baseAddress {
+        let got = unsafe cl_read_at(
+          file, base + done, buffer.count - done, position + Int64(done))
+        if got == -4 { continue }
+        guard got > 0 else { return got == 0 ? -5 : got }
+        done += got
+      }
+      return 0
+    }
+    if result < 0 {
+      throw .failed("reading the local file: \(SystemError(Int32(-result)).text)")
+    }
+  }
+
+  private func show(_ report: TransferReport) {
+    let rate = Double(report.bytes) / (Double(max(1, report.nanoseconds)) / 1e9) / 1e6
+    if given.has("json") {
+      writeOutput(
+        "{\"bytes\":\(report.bytes),\"requests\":\(report.requests),"
+          + "\"nanoseconds\":\(report.nanoseconds),\"doorbells\":\(report.doorbells),"
+          + "\"recoveries\":\(report.recoveries),\"resubmitted\":\(report.resubmitted),"
+          + "\"recoveredAt\":\(report.recoveredAt),\"slowestSetUp\":\(report.slowestSetUp)}\n")
+    } else {
+      writeOutput(
+        "\(report.bytes) bytes in \(report.nanoseconds / 1_000_000) ms (\(Int(rate)) MB/s),"
+          + " \(report.requests) requests, \(report.doorbells) doorbells,"
+          + " \(report.recoveries) recoveries\n")
+    }
+  }
+}
+
+extension Range where Bound == UInt64 {
+  fileprivate var count64: UInt64 { upperBound - lowerBound }
+}

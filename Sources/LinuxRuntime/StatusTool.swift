@@ -1,0 +1,131 @@
+public import CommandOptions
+import IVShmem
+import LinuxSupport
+import SharedMemory
+import SimulatorPeer
+import VirtioDevice
+import VirtioTransport
+
+/// `ivshmem status`: shows a live link without disturbing it. Nothing is written: every mapping
+/// is read-only.
+public struct StatusTool: Sendable {
+  /// The options of the tool.
+  public static let options = [
+    OptionSpecification("link", "sim:PATH[,...]", "the link (required); placement as in use"),
+    OptionSpecification("json", "one JSON object on standard output"),
+    OptionSpecification("help", "this text"),
+  ]
+
+  private let link: LinkSpecification
+  private let isJSON: Bool
+
+  /// Checks the command line.
+  public init(_ given: CommandOptions) throws(UsageError) {
+    guard let text = given.value("link") else {
+      throw UsageError("--link sim:PATH is missing: which link? See --help")
+    }
+    guard given.arguments.isEmpty else {
+      throw UsageError("unexpected argument '\(given.arguments[0])'")
+    }
+    link = try LinkSpecification(text)
+    isJSON = given.has("json")
+  }
+
+  /// Looks once and prints.
+  public func run() throws(UsageError) {
+    let observer = try observe()
+    let plan: LinkPlan
+    do throws(LinkPlanError) {
+      plan = try LinkPlan(
+        side: .backEnd, own: link.own(.backEnd), peer: link.partner(.backEnd),
+        geometry: observer.geometry, placement: link.placement)
+    } catch { throw UsageError("link \(link.socketPath): \(error)") }
+    let sides = [
+      describe(.backEnd, link.own(.backEnd), plan.deviceBlock, observer),
+      describe(.frontEnd, link.partner(.backEnd), plan.driverBlock, observer),
+    ]
+    let devices = (0..<BlockLayout.slotCount).compactMap { device($0, plan, observer.region) }
+    if isJSON {
+      writeOutput(
+        "{\"link\":\"\(link.socketPath)\",\"placement\":\"\(plan.placement)\",\"sides\":["
+          + sides.map(json).joined(separator: ",") + "],\"devices\":["
+          + devices.map(json).joined(separator: ",") + "]}\n")
+      return
+    }
+    var text = "link \(link.socketPath), placement \(plan.placement)\n"
+    for side in sides { text += line(side) }
+    for device in devices { text += line(device) }
+    if devices.isEmpty { text += "no device is shown\n" }
+    writeOutput(text)
+  }
+
+  private func observe() throws(UsageError) -> SimulatorObserver {
+    do throws(SimulatorPeerError) {
+      return try SimulatorObserver(socketPath: link.socketPath)
+    } catch {
+      throw UsageError("link \(link.socketPath): \(error); is ivshmem-sim running there?")
+    }
+  }
+
+  typealias Fields = [(name: String, value: String)]
+
+  private func describe(
+    _ side: LinkSide, _ peer: PeerID, _ block: Int, _ observer: borrowing SimulatorObserver
+  ) -> Fields {
+    let region = observer.region
+    let state = region.state(of: peer, in: observer.geometry)
+    let hello = Hello(
+      rawValue: region.load64Acquiring(block + BlockLayout.Header.hello.rawValue))
+    let status = ExtendedStatus(
+      rawValue: region.load32(block + BlockLayout.Header.extendedStatus.rawValue))
+    let names: [(ExtendedStatus, String)] = [
+      (.present, "present"), (.blocked, "blocked"), (.busy, "busy"), (.quiescing, "quiescing"),
+      (.error, "error"), (.goingAway, "goingAway"),
+    ]
+    let isLive = state == side.stateValue
+    let reason = region.load32(block + BlockLayout.Header.reason.rawValue)
+    let counts = observer.interruptCounts(of: peer)
+    return [
+      ("side", "\(side)"), ("peer", "\(peer.rawValue)"), ("state", hex(state)),
+      ("live", isLive ? "true" : "false"), ("epoch", hex(hello.own?.rawValue ?? 0)),
+      ("echo", hex(hello.echo?.rawValue ?? 0)),
+      ("status", names.filter { status.contains($0.0) }.map(\.1).joined(separator: "+")),
+      ("reason", LinkReason(rawValue: reason).map { "\($0)" } ?? hex(reason)),
+      ("delivered", "\(counts.delivered)"), ("dropped", "\(counts.dropped)"),
+    ]
+  }
+
+  private func device(_ slot: Int, _ plan: LinkPlan, _ region: SharedRegion) -> Fields? {
+    let base = plan.deviceBlock + BlockLayout.deviceSlot(slot)
+    let type = region.load32(base + BlockLayout.DeviceSlot.deviceID.rawValue)
+    guard type != 0 else { return nil }
+    let registers = base + BlockLayout.DeviceSlot.registers.rawValue
+    let queues = min(region.load32(base + BlockLayout.DeviceSlot.queueCount.rawValue), 32)
+    let driver = plan.driverBlock + BlockLayout.driverSlot(slot)
+    func counters(_ start: Int) -> String {
+      (0..<Int(queues)).map { "\(region.load32(start + 4 * $0))" }.joined(separator: "/")
+    }
+    return [
+      ("slot", "\(slot)"), ("device", "\(type)"),
+      ("deviceStatus", hex(region.load32(registers + MMIORegister.status.rawValue))),
+      ("queues", "\(queues)"),
+      ("request", hex(region.load64(driver + BlockLayout.DriverSlot.request.rawValue))),
+      (
+        "acknowledgement",
+        hex(region.load64(base + BlockLayout.DeviceSlot.acknowledgement.rawValue))
+      ),
+      ("toDevice", counters(driver + BlockLayout.DriverSlot.counters.rawValue)),
+      ("toDriver", counters(base + BlockLayout.DeviceSlot.counters.rawValue)),
+    ]
+  }
+
+  private func hex(_ value: some BinaryInteger) -> String { "0x" + String(value, radix: 16) }
+
+  private func json(_ fields: Fields) -> String {
+    "{" + fields.map { "\"\($0.name)\":\"\($0.value)\"" }.joined(separator: ",") + "}"
+  }
+
+  private func line(_ fields: Fields) -> String {
+    "  " + fields.map { "\($0.name) \($0.value)" }.joined(separator: ", ") + "\n"
+  }
+}
