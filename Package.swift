@@ -55,7 +55,7 @@ let workstation: [Target] = [
   .target(
     name: "Simulator",
     dependencies: ["CLinux", "LinuxSupport", "SharedMemory", "IVShmem", "SimulatorPeer"],
-    swiftSettings: strict),
+    swiftSettings: strict)
 ]
 
 /// Programs compose; they hold no logic that a test would want.

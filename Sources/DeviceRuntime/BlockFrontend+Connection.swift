@@ -8,11 +8,12 @@ import Virtqueue
 extension BlockFrontend where P: ~Copyable {
   /// Features this driver uses when the device offers them.
   static var wanted: FeatureSet {
-    [
-      .version1, .accessPlatform, .orderPlatform, .ringReset, .indirectDescriptors, .eventIndex,
-      .blockSizeMax, .blockSegmentMax, .blockReadOnly, .blockBlockSize, .blockFlush,
-      .blockTopology, .blockConfigWriteback, .blockMultiQueue, .blockDiscard, .blockWriteZeroes,
-    ]
+    FeatureSet.version1.union(.accessPlatform).union(.orderPlatform)
+      .union(.ringReset).union(.indirectDescriptors).union(.eventIndex)
+      .union(.blockSizeMax).union(.blockSegmentMax).union(.blockReadOnly)
+      .union(.blockBlockSize).union(.blockFlush).union(.blockTopology)
+      .union(.blockConfigWriteback).union(.blockMultiQueue).union(.blockDiscard)
+      .union(.blockWriteZeroes)
   }
 
   /// Waits for the back-end, sets the device up and submits everything that was in flight, until

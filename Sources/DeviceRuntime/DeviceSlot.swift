@@ -65,7 +65,7 @@ public struct DeviceSlot<Device: DeviceModel & ~Copyable>: ~Copyable {
   /// Whether queues may be served.
   var isRunning: Bool {
     registers.status.contains(.driverOK)
-      && registers.status.isDisjoint(with: [.needsReset, .failed]) && pending == .nothing
+      && registers.status.isDisjoint(with: .needsReset | .failed) && pending == .nothing
   }
 
   /// Drops all queues and lets in-flight requests end: the pairing is over.

@@ -22,7 +22,7 @@ extension Frontend where P: ~Copyable {
       guard case .deadline = error else { throw error }
       throw .deadline(.reset)
     }
-    var status: DeviceStatus = [.acknowledge]
+    var status: DeviceStatus = .acknowledge
     try write(slot: slot, .status, UInt32(status.rawValue))
     status.insert(.driver)
     try write(slot: slot, .status, UInt32(status.rawValue))
@@ -83,7 +83,7 @@ extension Frontend where P: ~Copyable {
 
   /// Sets DRIVER_OK: the device is live.
   public mutating func startDevice(slot: Int) throws(FrontendError) {
-    let status: DeviceStatus = [.acknowledge, .driver, .featuresOK, .driverOK]
+    let status: DeviceStatus = .acknowledge | .driver | .featuresOK | .driverOK
     try write(slot: slot, .status, UInt32(status.rawValue))
   }
 

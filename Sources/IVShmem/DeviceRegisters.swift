@@ -5,7 +5,7 @@ public import SharedMemory
 /// Specification: ivshmem-v2, "Register Region".
 public struct DeviceRegisters: Sendable {
   /// The registers, their offsets, and whether they can be read and written.
-  public enum Register: Int, CaseIterable, Sendable {
+  public enum Register: Int, Sendable {
     /// The peer's own id; read-only.
     case id = 0x00
     /// The number of peers the link has room for; read-only.

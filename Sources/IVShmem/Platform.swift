@@ -1,7 +1,7 @@
 public import SharedMemory
 
 /// What a platform's memory and interrupts can do; the data path obeys it (docs/porting.md).
-public struct PlatformCapabilities: OptionSet, Sendable {
+public struct PlatformCapabilities: BitSet, Sendable {
   /// One bit per capability.
   public let rawValue: UInt16
 

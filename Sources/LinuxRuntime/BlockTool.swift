@@ -193,8 +193,9 @@ public struct BlockTool: Sendable {
         throw UsageError(
           "--to \(target): expected a multiple of 512 up to \(client.byteCount - range.count64)")
       }
-      guard target == range.lowerBound || target >= range.upperBound
-        || target + range.count64 <= range.lowerBound
+      guard
+        target == range.lowerBound || target >= range.upperBound
+          || target + range.count64 <= range.lowerBound
       else { throw UsageError("--to \(target): the two ranges overlap") }
     } catch { throw .usage(error) }
     var bar = ProgressBar(total: range.count64, isShown: showsProgress)

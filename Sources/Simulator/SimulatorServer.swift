@@ -66,7 +66,9 @@ public final class SimulatorServer {
         sections.append(try Section(name: "rw", size: geometry.readWriteSize))
       }
       if geometry.outputSize > 0 {
-        for _ in 0..<peers { sections.append(try Section(name: "output", size: geometry.outputSize)) }
+        for _ in 0..<peers {
+          sections.append(try Section(name: "output", size: geometry.outputSize))
+        }
       }
       try states.seal(forbidsWriters: true)
       for section in sections { try section.seal(forbidsWriters: false) }

@@ -50,14 +50,23 @@ public enum SimulatorMessage {
   /// Words of the welcome: result, id, maxPeers, vectors, flags, holder pid, then three 64-bit
   /// sizes (state table, R/W section, output section).
   public enum WelcomeWord {
+    /// How the server answers.
     public static let result = 0
+    /// The peer's id.
     public static let id = 1
+    /// Peers the link has room for.
     public static let maxPeers = 2
+    /// Vectors a peer.
     public static let vectors = 3
+    /// Bits of ``Flag``.
     public static let flags = 4
+    /// Who holds a busy peer.
     public static let holder = 5
+    /// Low word of the state table size; the high one follows.
     public static let stateTable = 6
+    /// Low word of the R/W section size.
     public static let readWrite = 8
+    /// Low word of the output section size.
     public static let output = 10
   }
 }

@@ -144,7 +144,8 @@ extension SimulatorPeer {
     guard let reservation = unsafe cl_reserve(size, &error) else { throw SystemError(error) }
     // SAFETY: every section lies inside the reservation, as the geometry was checked.
     let base = unsafe reservation + guardSize
-    _ = try SystemError.check(unsafe cl_map_at(page, pageSize, own == nil ? 0 : 1, descriptors.numbers[0]))
+    _ = try SystemError.check(
+      unsafe cl_map_at(page, pageSize, own == nil ? 0 : 1, descriptors.numbers[0]))
     _ = try SystemError.check(
       unsafe cl_map_at(base, geometry.stateTableSize, 0, descriptors.numbers[1]))
     var next = 2

@@ -60,7 +60,7 @@ public struct SimulatorPeer: Platform, ~Copyable {
     vectorCount = joined.vectorCount
     isOneShot = joined.flags & SimulatorMessage.Flag.oneShot != 0
     let isStrict = joined.flags & SimulatorMessage.Flag.strictAlignment != 0
-    var capabilities: PlatformCapabilities = isStrict ? [] : [.unalignedSafe]
+    var capabilities: PlatformCapabilities = isStrict ? PlatformCapabilities() : .unalignedSafe
     if isOneShot { capabilities.insert(.oneShotInterrupts) }
     if joined.flags & SimulatorMessage.Flag.unpinnable == 0 { capabilities.insert(.pinnable) }
     self.capabilities = capabilities

@@ -1,7 +1,7 @@
 /// The configuration space of a block device (VIRTIO 1.4, 5.2.4): the one table of its fields.
 public struct BlockConfiguration: Equatable, Sendable {
   /// The fields and where they lie.
-  public enum Field: Int, CaseIterable, Sendable {
+  public enum Field: Int, Sendable {
     /// u64, in sectors of 512 bytes.
     case capacity = 0
     /// u32, the largest segment in bytes.

@@ -103,15 +103,13 @@ public struct BlockDevice<Host: BlockHost & ~Copyable>: DeviceModel, ~Copyable {
 
   /// What this medium can do.
   public var offeredFeatures: FeatureSet {
-    var offered: FeatureSet = [
-      .blockSizeMax, .blockSegmentMax, .blockBlockSize, .blockFlush, .blockTopology,
-      .blockConfigWriteback,
-    ]
+    var offered = FeatureSet.blockSizeMax.union(.blockSegmentMax).union(.blockBlockSize)
+      .union(.blockFlush).union(.blockTopology).union(.blockConfigWriteback)
     if queueCount > 1 { offered.insert(.blockMultiQueue) }
     if host.isReadOnly {
       offered.insert(.blockReadOnly)
     } else if host.canDiscard {
-      offered.formUnion([.blockDiscard, .blockWriteZeroes])
+      offered.insert(.blockDiscard | .blockWriteZeroes)
     }
     return offered
   }
@@ -147,7 +145,7 @@ public struct BlockDevice<Host: BlockHost & ~Copyable>: DeviceModel, ~Copyable {
 
   /// Forgets what was negotiated.
   public mutating func stop() {
-    features = []
+    features = FeatureSet()
     configuration.isWriteback = true
   }
 

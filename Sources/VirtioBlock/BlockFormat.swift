@@ -15,7 +15,7 @@ public enum BlockFormat {
 }
 
 /// What a request asks for (VIRTIO 1.4, 5.2.6).
-public enum BlockRequestType: UInt32, CaseIterable, Sendable, BitwiseCopyable {
+public enum BlockRequestType: UInt32, Sendable, BitwiseCopyable {
   /// Read sectors.
   case read = 0
   /// Write sectors.

@@ -1,5 +1,7 @@
+public import SharedMemory
+
 /// The device status register as a set of bits (VIRTIO 1.4, 2.1).
-public struct DeviceStatus: OptionSet, Sendable {
+public struct DeviceStatus: BitSet, Sendable {
   /// The register's low byte.
   public let rawValue: UInt8
 

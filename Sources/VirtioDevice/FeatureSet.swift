@@ -1,5 +1,7 @@
+public import SharedMemory
+
 /// Feature bits of a device or driver (VIRTIO 1.4, 2.2 and chapter 6).
-public struct FeatureSet: OptionSet, Sendable {
+public struct FeatureSet: BitSet, Sendable {
   /// Bit *n* stands for feature *n*; features above 63 are not used by any device here.
   public let rawValue: UInt64
 
@@ -26,11 +28,11 @@ public struct FeatureSet: OptionSet, Sendable {
   public static let ringReset = bit(40)
 
   /// What the transport and the rings offer on behalf of every device.
-  public static let transport: FeatureSet = [
-    .indirectDescriptors, .eventIndex, .version1, .accessPlatform, .inOrder, .orderPlatform,
-    .ringReset,
-  ]
+  public static let transport: FeatureSet = FeatureSet.indirectDescriptors.union(.eventIndex).union(
+    .version1
+  )
+  .union(.accessPlatform).union(.inOrder).union(.orderPlatform).union(.ringReset)
 
   /// What a driver has to accept on a shared-memory link.
-  public static let required: FeatureSet = [.version1, .accessPlatform]
+  public static let required: FeatureSet = .version1 | .accessPlatform
 }

@@ -1,6 +1,6 @@
 /// The registers of virtio-mmio version 2 (VIRTIO 1.4, 4.2.2), which are the operations of the
 /// native transport as well. The one table: the specification page is tested against it.
-public enum MMIORegister: Int, CaseIterable, Sendable {
+public enum MMIORegister: Int, Sendable {
   /// 'virt', little endian.
   case magicValue = 0x000
   /// 2.

@@ -21,7 +21,7 @@ public enum RegisterAction: Equatable, Sendable {
 }
 
 /// Why a register access has no effect; the raw value travels in the result word.
-public enum RegisterRefusal: UInt32, CaseIterable, Sendable {
+public enum RegisterRefusal: UInt32, Sendable {
   /// No register lies at this offset, or it cannot be read.
   case noSuchRegister = 1
   /// The register can only be read.

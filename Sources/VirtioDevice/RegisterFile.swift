@@ -1,3 +1,4 @@
+import SharedMemory
 public import Virtqueue
 
 /// The virtio-mmio registers of one device as a pure state machine (VIRTIO 1.4, 2.1, 3.1 and
@@ -270,27 +271,27 @@ extension RegisterFile {
     if wanted.isEmpty { return .reset }
     // Bits are cumulative: a driver may set several at once, but only a reset clears any
     // (VIRTIO 1.4, 2.1.1). NEEDS_RESET is the device's own.
-    let known: DeviceStatus = [.acknowledge, .driver, .driverOK, .featuresOK, .failed]
+    let known: DeviceStatus = .acknowledge | .driver | .driverOK | .featuresOK | .failed
     guard wanted.subtracting(.needsReset).isSubset(of: known) else { return .refuse(.badValue) }
     guard status.subtracting(.needsReset).isSubset(of: wanted) else {
       return .refuse(.statusWentDown)
     }
     let added = wanted.subtracting(status).subtracting(.needsReset)
     if added.contains(.failed) {
-      status.formUnion(added)
+      status.insert(added)
       return .stop
     }
     if added.contains(.featuresOK) {
       guard driverFeatures.isSubset(of: offered), required.isSubset(of: driverFeatures) else {
         // The refusal is visible: every bit but FEATURES_OK is taken (VIRTIO 1.4, 3.1.1).
-        status.formUnion(added.subtracting([.featuresOK, .driverOK]))
+        status.insert(added.subtracting(.featuresOK | .driverOK))
         return .refuse(.featuresRefused)
       }
     }
     if added.contains(.driverOK), !status.union(added).contains(.featuresOK) {
       return .refuse(.featuresAreOpen)
     }
-    status.formUnion(added)
+    status.insert(added)
     return added.contains(.driverOK) ? .start(driverFeatures) : .none
   }
 }

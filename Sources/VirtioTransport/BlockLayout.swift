@@ -1,3 +1,5 @@
+public import SharedMemory
+
 /// Where everything lies in the two blocks of a native link. `docs/protocol.md` holds the same
 /// tables; a test compares them.
 ///
@@ -24,7 +26,7 @@ public enum BlockLayout {
   public static let poolAlignment = 64
 
   /// The fields at the start of both blocks.
-  public enum Header: Int, CaseIterable, Sendable {
+  public enum Header: Int, Sendable {
     /// u32 ``BlockLayout/magic``.
     case magic = 0x00
     /// u32 ``BlockLayout/version``.
@@ -56,7 +58,7 @@ public enum BlockLayout {
   }
 
   /// The fields of a slot of the driver block.
-  public enum DriverSlot: Int, CaseIterable, Sendable {
+  public enum DriverSlot: Int, Sendable {
     /// u64: request word.
     case request = 0x00
     /// u32: ``TransactionOperation`` in bits 7:0, width in bytes in bits 15:8.
@@ -70,7 +72,7 @@ public enum BlockLayout {
   }
 
   /// The fields of a slot of the device block.
-  public enum DeviceSlot: Int, CaseIterable, Sendable {
+  public enum DeviceSlot: Int, Sendable {
     /// u64: acknowledgement word.
     case acknowledgement = 0x00
     /// u32: 0, or why the access was refused (`RegisterRefusal`).
@@ -103,7 +105,7 @@ public enum BlockLayout {
 }
 
 /// Where the blocks and pools lie (docs/protocol.md, "Placement").
-public enum Placement: UInt32, CaseIterable, Sendable {
+public enum Placement: UInt32, Sendable {
   /// Both blocks and one pool in the read/write section.
   case shared = 1
   /// Each side's block and pool in its own output section.
@@ -125,7 +127,7 @@ public enum LinkSide: UInt32, Sendable {
 }
 
 /// What a side tells about itself while nobody traps; a waiting protocol, not a lock.
-public struct ExtendedStatus: OptionSet, Sendable {
+public struct ExtendedStatus: BitSet, Sendable {
   /// The word as stored.
   public let rawValue: UInt32
 

@@ -2,7 +2,7 @@ public import IVShmem
 import SharedMemory
 
 /// One register access the front-end asks for: read once, checked, private.
-public struct Transaction: Equatable, Sendable {
+public struct Transaction: Sendable {
   /// Names it; goes into the acknowledgement.
   public let word: TransactionWord
   /// Read or write; `nil` when the peer stored something else.

@@ -2,7 +2,7 @@
 ///
 /// 0x1xx: header and handshake, 0x2xx: transactions, 0x3xx: queues (0x300 + the queue's own
 /// reason).
-public enum LinkReason: UInt32, CaseIterable, Sendable {
+public enum LinkReason: UInt32, Sendable {
   /// Nothing is wrong.
   case none = 0
   /// The peer's block does not start with the magic number.

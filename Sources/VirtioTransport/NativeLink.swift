@@ -197,14 +197,21 @@ public struct NativeLink<P: Platform & ~Copyable>: ~Copyable {
     let poolOffset = region.load64(block + BlockLayout.Header.poolOffset.rawValue)
     let poolSize = region.load64(block + BlockLayout.Header.poolSize.rawValue)
     let found: LinkReason =
-      if word(.magic) != BlockLayout.magic { .badMagic }
-      else if word(.version) != BlockLayout.version { .badVersion }
-      else if word(.kind) != plan.side.peer.rawValue { .badKind }
-      else if word(.placement) != plan.placement.rawValue { .badPlacement }
-      else if word(.mustUnderstand) != 0 { .unknownFeatures }
-      else if word(.slotCount) != UInt32(BlockLayout.slotCount) { .badSlotCount }
-      else if poolOffset != UInt64(pool.lowerBound) || poolSize != UInt64(pool.count) { .badPool }
-      else { .none }
+      if word(.magic) != BlockLayout.magic {
+        .badMagic
+      } else if word(.version) != BlockLayout.version {
+        .badVersion
+      } else if word(.kind) != plan.side.peer.rawValue {
+        .badKind
+      } else if word(.placement) != plan.placement.rawValue {
+        .badPlacement
+      } else if word(.mustUnderstand) != 0 {
+        .unknownFeatures
+      } else if word(.slotCount) != UInt32(BlockLayout.slotCount) {
+        .badSlotCount
+      } else if poolOffset != UInt64(pool.lowerBound) || poolSize != UInt64(pool.count) {
+        .badPool
+      } else { .none }
     translationBase = region.load64(block + BlockLayout.Header.translationBase.rawValue)
     guard found == .none else {
       if reason != found { report(found) }
@@ -297,7 +304,7 @@ public struct NativeLink<P: Platform & ~Copyable>: ~Copyable {
 
   /// Leaves on purpose: tells the peer, then State 0.
   public mutating func leave() {
-    setStatus([.present, .goingAway])
+    setStatus(.present | .goingAway)
     wakePeer()
     platform.writeState(0)
     platform.setInterruptsEnabled(false)

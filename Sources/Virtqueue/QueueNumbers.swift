@@ -1,3 +1,5 @@
+public import SharedMemory
+
 /// The size of a split virtqueue: a power of two, 1 ... 32768 (VIRTIO 1.4, 2.7).
 public struct QueueSize: Equatable, Sendable {
   /// The number of descriptors.
@@ -15,7 +17,7 @@ public struct QueueSize: Equatable, Sendable {
 }
 
 /// What the two sides agreed about one queue.
-public struct QueueFeatures: OptionSet, Sendable {
+public struct QueueFeatures: BitSet, Sendable {
   /// One bit a feature.
   public let rawValue: UInt8
 
@@ -48,7 +50,7 @@ public struct QueueConfiguration: Equatable, Sendable {
   /// States a configuration; nothing is checked before a queue is made from it.
   public init(
     size: QueueSize, descriptorTable: UInt64, availableRing: UInt64, usedRing: UInt64,
-    features: QueueFeatures = [], maximumChainLength: Int = 130
+    features: QueueFeatures = QueueFeatures(), maximumChainLength: Int = 130
   ) {
     self.size = size
     self.descriptorTable = descriptorTable

@@ -24,8 +24,10 @@ public struct TakenChain: ~Copyable {
   @inlinable
   public consuming func detach() -> ChainTicket { giveBack() }
 
+  // A taken chain was dropped instead of being returned. Without a message: the text of an
+  // unconditional failure is the one thing here that would need a heap (Embedded Swift).
   @inlinable
-  deinit { precondition(false, "a taken chain was dropped instead of being returned") }
+  deinit { precondition(false) }
 }
 
 /// The name of a chain whose request ends later. A ticket of a queue that was reset meanwhile is

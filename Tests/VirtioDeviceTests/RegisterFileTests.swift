@@ -83,7 +83,7 @@ import Virtqueue
           1,
           QueueConfiguration(
             size: size, descriptorTable: 0x1_0000_1000, availableRing: 0x2000, usedRing: 0x3000,
-            features: [], maximumChainLength: 10)))
+            features: QueueFeatures(), maximumChainLength: 10)))
     #expect(file.read(0x044) == 0)
     file.queueEnabled(1)
     #expect(file.read(0x044) == 1)

@@ -51,7 +51,7 @@ import VirtioTransport
       if frontFirst { back.start() } else { front.start() }
       Self.settle(&front, &back)
       #expect(front.isUp == true, "seed \(seed)")
-    #expect(back.isUp == true)
+      #expect(back.isUp == true)
       #expect(front.peerEpoch == back.epoch && back.peerEpoch == front.epoch)
     }
   }

@@ -42,7 +42,7 @@ struct PairedPlatform: Platform, ~Copyable {
   let peerID: PeerID
   var vectors: UInt16 = 1
 
-  var capabilities: PlatformCapabilities { [.unalignedSafe, .oneShotInterrupts, .pinnable] }
+  var capabilities: PlatformCapabilities { .unalignedSafe | .oneShotInterrupts | .pinnable }
   var geometry: LinkGeometry { memory.geometry }
   var vectorCount: UInt16 { vectors }
   var region: SharedRegion { memory.region }
