@@ -92,6 +92,15 @@ let tests: [Target] = [
       "SharedMemory", "IVShmem", "Virtqueue", "VirtioDevice", "VirtioTransport", "DeviceRuntime",
     ],
     swiftSettings: strict),
+  .testTarget(
+    name: "VirtqueueTests", dependencies: ["SharedMemory", "Virtqueue"], swiftSettings: strict),
+  .testTarget(
+    name: "SimulatorTests",
+    dependencies: [
+      "CLinux", "LinuxSupport", "SharedMemory", "IVShmem", "SimulatorPeer", "Simulator",
+    ],
+    swiftSettings: strict),
+  .testTarget(name: "HouseRulesTests", swiftSettings: strict),
 ]
 
 let package = Package(
