@@ -89,7 +89,8 @@ let tests: [Target] = [
   .testTarget(
     name: "VirtioTransportTests",
     dependencies: [
-      "SharedMemory", "IVShmem", "Virtqueue", "VirtioDevice", "VirtioTransport", "DeviceRuntime",
+      "SharedMemory", "IVShmem", "Virtqueue", "VirtioDevice", "VirtioTransport", "VirtioBlock",
+      "DeviceRuntime",
     ],
     swiftSettings: strict),
   .testTarget(
@@ -98,6 +99,7 @@ let tests: [Target] = [
     name: "SimulatorTests",
     dependencies: [
       "CLinux", "LinuxSupport", "SharedMemory", "IVShmem", "SimulatorPeer", "Simulator",
+      "CommandOptions", "LinuxRuntime", "VirtioBlock", "HostResources", "Virtqueue",
     ],
     swiftSettings: strict),
   .testTarget(name: "HouseRulesTests", swiftSettings: strict),

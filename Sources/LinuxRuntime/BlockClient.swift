@@ -42,9 +42,19 @@ public struct TransferReport: Sendable {
 
 /// One request of a transfer.
 public struct TransferStep: Sendable {
-  let type: BlockRequestType
-  let offset: UInt64
-  let count: Int
+  /// What to do.
+  public let type: BlockRequestType
+  /// First byte on the disk, a multiple of 512.
+  public let offset: UInt64
+  /// Bytes, a multiple of 512.
+  public let count: Int
+
+  /// States a request.
+  public init(type: BlockRequestType, offset: UInt64, count: Int) {
+    self.type = type
+    self.offset = offset
+    self.count = count
+  }
 }
 
 /// A block front-end for command line tools: keeps a number of requests in flight and takes the
