@@ -34,6 +34,16 @@ public struct PrivateArena: ~Copyable {
     return unsafe PrivateTable(unsafeBase: first, count: count)
   }
 
+  /// A table of `count` entries, a power of two, whose index wraps; all set to `initial`. `nil`
+  /// when the block is used up or `count` is no power of two.
+  public mutating func ring<T: BitwiseCopyable>(
+    of count: Int, initial: T
+  ) -> PrivateRing<T>? {
+    guard count > 0, count & (count &- 1) == 0, let table = table(of: count, initial: initial)
+    else { return nil }
+    return unsafe PrivateRing(unsafeBase: table.base, mask: count &- 1)
+  }
+
   /// Splits `count` bytes off as an arena of its own, for tables that are made again and again
   /// (the shadow of a queue that is reset); `nil` when the block is used up.
   public mutating func split(_ count: Int) -> PrivateArena? {
@@ -73,5 +83,33 @@ public struct PrivateTable<T: BitwiseCopyable>: @unchecked Sendable {
       precondition(index >= 0 && index < count)
       unsafe base[index] = newValue
     }
+  }
+}
+
+/// A private table of a power-of-two number of entries whose index wraps: the shadow of a ring.
+///
+/// An index is reduced modulo the number of entries, so that no index can leave the table and the
+/// hot path pays no bounds check.
+@safe
+public struct PrivateRing<T: BitwiseCopyable>: @unchecked Sendable {
+  @usableFromInline let base: UnsafeMutablePointer<T>
+  @usableFromInline let mask: Int
+
+  @unsafe @usableFromInline
+  init(unsafeBase base: UnsafeMutablePointer<T>, mask: Int) {
+    unsafe self.base = base
+    self.mask = mask
+  }
+
+  /// The number of entries.
+  @inlinable
+  public var count: Int { mask &+ 1 }
+
+  /// The entry at `index` modulo ``count``.
+  @inlinable
+  public subscript(index: UInt16) -> T {
+    // SAFETY: the mask keeps the entry inside the table that the arena carved.
+    @inline(__always) get { unsafe base[Int(index) & mask] }
+    @inline(__always) nonmutating set { unsafe base[Int(index) & mask] = newValue }
   }
 }

@@ -3,7 +3,9 @@ public import SharedMemory
 /// The checked, private copy of one chain: what the driver changes afterwards no longer counts.
 ///
 /// Readable segments come first, then writable ones (VIRTIO 1.4, 2.7.4.2). One value serves all
-/// chains of a device, one after the other.
+/// chains of a device, one after the other. The segments lie in tables of the arena: a chain may
+/// have 130 of them, too many to hold inline in a value that is passed around, and a table is
+/// reached with one addition (measured: facts of the toolchain, "private table").
 public struct ChainSegments: ~Copyable {
   @usableFromInline let readables: PrivateTable<ReadableRange>
   @usableFromInline let writables: PrivateTable<WritableRange>
@@ -27,7 +29,7 @@ public struct ChainSegments: ~Copyable {
   /// Segments the device may write.
   @inlinable
   public var writableCount: Int { writableSegments }
-  /// Bytes the device may read.
+  /// Bytes the device may read; together with ``writableByteCount`` at most 2^32 - 1.
   @inlinable
   public var readableByteCount: Int { readableBytes }
   /// Bytes the device may write.
@@ -51,52 +53,39 @@ public struct ChainSegments: ~Copyable {
     precondition(index < writableCount)
     return writables[index]
   }
+}
+
+/// What was found of a chain so far; in registers while the chain is walked.
+@usableFromInline
+struct OpenChain {
+  @usableFromInline let limit: Int
+  @usableFromInline var readables = 0
+  @usableFromInline var writables = 0
+  @usableFromInline var readableBytes = 0
+  @usableFromInline var writableBytes = 0
 
   @inlinable @inline(__always)
-  mutating func removeAll() {
-    readableSegments = 0
-    writableSegments = 0
-    readableBytes = 0
-    writableBytes = 0
-  }
-
-  @inlinable @inline(__always)
-  mutating func append(_ range: ReadableRange) {
-    readables[readableSegments] = range
-    readableSegments &+= 1
-    readableBytes &+= range.count
-  }
-
-  @inlinable @inline(__always)
-  mutating func append(_ range: WritableRange) {
-    writables[writableSegments] = range
-    writableSegments &+= 1
-    writableBytes &+= range.count
-  }
+  init(limit: Int) { self.limit = limit }
 }
 
 extension ChainSegments {
+  /// Counts what a finished walk left in the tables.
+  @inlinable @inline(__always)
+  mutating func adopt(_ chain: OpenChain) {
+    readableSegments = chain.readables
+    writableSegments = chain.writables
+    readableBytes = chain.readableBytes
+    writableBytes = chain.writableBytes
+  }
+
   /// Copies readable bytes of the chain, from `start`, into private memory, across segment
   /// boundaries; returns how many there were. Each byte is read once.
   public func copyReadable(
     from start: Int, into destination: inout MutableSpan<UInt8>, in region: SharedRegion
   ) -> Int {
-    var skip = start
-    var done = 0
-    for index in 0..<readableCount {
-      let range = readables[index]
-      if skip >= range.count {
-        skip -= range.count
-        continue
-      }
-      guard done < destination.count else { break }
-      let length = min(range.count - skip, destination.count - done)
-      guard let part = range.slice(from: skip, count: length) else { break }
-      var rest = destination._mutatingExtracting(done..<done + length)
-      done += region.copy(part, into: &rest)
-      skip = 0
-    }
-    return done
+    var reader = ChainReader(self, in: region)
+    _ = reader.skip(start)
+    return reader.read(into: &destination)
   }
 
   /// Copies private bytes into the writable part of the chain, from `start`, across segment
@@ -104,26 +93,15 @@ extension ChainSegments {
   public func copyWritable(
     from source: Span<UInt8>, at start: Int, in region: SharedRegion
   ) -> Int {
-    var skip = start
-    var done = 0
-    for index in 0..<writableCount {
-      let range = writables[index]
-      if skip >= range.count {
-        skip -= range.count
-        continue
-      }
-      guard done < source.count else { break }
-      let length = min(range.count - skip, source.count - done)
-      guard let part = range.slice(from: skip, count: length) else { break }
-      done += region.copy(source.extracting(done..<done + length), into: part)
-      skip = 0
-    }
-    return done
+    var writer = ChainWriter(self, in: region)
+    _ = writer.skip(start)
+    return writer.write(source)
   }
 
   /// The single writable byte `offset` bytes into the writable part, or `nil` outside it. A
   /// device whose request ends after the chain was given back (virtio-blk's status) keeps this.
   public func writableByte(at offset: Int) -> WritableRange? {
+    guard offset >= 0 else { return nil }
     var skip = offset
     for index in 0..<writableCount {
       let range = writables[index]
@@ -132,4 +110,8 @@ extension ChainSegments {
     }
     return nil
   }
+
+  /// The last writable byte of the chain, wherever the descriptors end, or `nil` when there is
+  /// none: where virtio-blk and virtio-scsi want their status (VIRTIO 1.4, 2.7.4, message framing).
+  public var lastWritableByte: WritableRange? { writableByte(at: writableBytes - 1) }
 }

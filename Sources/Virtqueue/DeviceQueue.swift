@@ -18,22 +18,25 @@ public struct DeviceQueue: ~Copyable {
   @usableFromInline let usedRing: SharedTable<8>
   @usableFromInline let availableEvent: SharedTable<2>
   /// One byte a head: free, taken, or used but held back for order.
-  @usableFromInline let states: PrivateTable<UInt8>
+  @usableFromInline let states: PrivateRing<UInt8>
   /// In-order queues: heads in the order they were taken, and what was written to each.
-  @usableFromInline let order: PrivateTable<UInt16>
-  @usableFromInline let writtenByHead: PrivateTable<UInt32>
+  @usableFromInline let order: PrivateRing<UInt16>
+  @usableFromInline let writtenByHead: PrivateRing<UInt32>
   @usableFromInline let size: UInt16
-  @usableFromInline let mask: UInt16
   @usableFromInline let chainLimit: Int
   @usableFromInline let features: QueueFeatures
   @usableFromInline let generation: UInt32
-  @usableFromInline var nextAvailable: UInt16 = 0
-  @usableFromInline var seenAvailable: UInt16 = 0
-  @usableFromInline var nextUsed: UInt16 = 0
-  @usableFromInline var publishedUsed: UInt16 = 0
-  @usableFromInline var nextOrdered: UInt16 = 0
-  @usableFromInline var chainsInFlight = 0
+  /// The next entry of the available ring to take, and how far the driver was seen to be.
+  @usableFromInline var nextAvailable = RingIndex(0)
+  @usableFromInline var seenAvailable = RingIndex(0)
+  /// The next used element to write, and how far the driver was told.
+  @usableFromInline var nextUsed = RingIndex(0)
+  @usableFromInline var publishedUsed = RingIndex(0)
+  /// In-order queues: the oldest chain that was not yet returned, and how many wait behind it.
+  @usableFromInline var nextOrdered = RingIndex(0)
+  @usableFromInline var heldBackCount: UInt16 = 0
   @usableFromInline var hasFailed = false
+  @usableFromInline var counts = QueueCounters()
 
   @usableFromInline static let free: UInt8 = 0
   @usableFromInline static let taken: UInt8 = 1
@@ -58,9 +61,9 @@ public struct DeviceQueue: ~Copyable {
   ) throws(QueueError) {
     let rings = try CheckedRings(configuration, in: region, access: access, side: .device)
     let count = Int(configuration.size.rawValue)
-    guard let states = arena.table(of: count, initial: Self.free),
-      let order = arena.table(of: count, initial: UInt16(0)),
-      let written = arena.table(of: count, initial: UInt32(0))
+    guard let states = arena.ring(of: count, initial: Self.free),
+      let order = arena.ring(of: count, initial: UInt16(0)),
+      let written = arena.ring(of: count, initial: UInt32(0))
     else { throw .noPrivateMemory }
     self.region = region
     self.access = access
@@ -75,10 +78,10 @@ public struct DeviceQueue: ~Copyable {
     self.order = order
     writtenByHead = written
     size = configuration.size.rawValue
-    mask = size &- 1
     chainLimit = configuration.maximumChainLength
     features = configuration.features
-    self.generation = generation
+    // Generation 0 belongs to `ChainTicket.none`; a counter that wrapped must not accept it.
+    self.generation = generation == 0 ? 1 : generation
     // Notifications start suppressed: the owner arms before it sleeps.
     usedHead.store16(Flag.noNotify, 0, field: 0)
     availableEvent.store16(size, 0)
@@ -87,99 +90,122 @@ public struct DeviceQueue: ~Copyable {
 
   /// Chains taken and not yet returned.
   @inlinable
-  public var inFlightCount: Int { chainsInFlight }
+  public var inFlightCount: Int {
+    Int(nextAvailable.distance(from: nextUsed) &- heldBackCount)
+  }
   /// Whether an error of the driver stopped this queue.
   @inlinable
   public var isPoisoned: Bool { hasFailed }
+  /// What was counted since the queue was made.
+  public var counters: QueueCounters { counts }
 
   // MARK: Taking
 
   /// Takes the next available chain into `segments`, or returns `nil` when there is none.
   ///
   /// - Throws: what the driver did wrong; the queue is poisoned then.
+  /// - Complexity: O(descriptors of the chain), at most the agreed chain length.
   @inlinable
   public mutating func takeChain(
     into segments: inout ChainSegments
   ) throws(QueueError) -> TakenChain? {
-    guard !hasFailed else { throw .poisoned }
     if nextAvailable == seenAvailable {
-      // Pairs with the driver's release of `idx` (VIRTIO 1.4, 2.7.13.3.1): ring entries and
-      // descriptors behind it are visible.
-      let published = availableHead.load16Acquiring(0, field: 2)
-      let pending = published &- nextAvailable
-      if pending == 0 { return nil }
-      guard pending <= size else { throw poison(.tooManyAvailable(pending: pending, size: size)) }
-      seenAvailable = published
+      guard try look() else { return nil }
     }
-    let head = availableRing.load16(Int(nextAvailable))
+    let head = availableRing.load16(Int(nextAvailable.rawValue))
     guard head < size else { throw poison(.headOutOfRange(head, size: size)) }
-    guard states[Int(head)] == Self.free else { throw poison(.headInFlight(head)) }
+    guard states[head] == Self.free else { throw poison(.headInFlight(head)) }
     do throws(QueueError) {
       try walk(from: head, into: &segments)
-    } catch { throw poison(error) }
-    if features.contains(.inOrder) { order[Int(nextAvailable & mask)] = head }
-    states[Int(head)] = Self.taken
-    chainsInFlight &+= 1
-    nextAvailable &+= 1
+    } catch {
+      segments.adopt(OpenChain(limit: 0))
+      throw poison(error)
+    }
+    if features.contains(.inOrder) { order[nextAvailable.rawValue] = head }
+    states[head] = Self.taken
+    nextAvailable.advance()
     return TakenChain(head: head, generation: generation)
   }
 
-  @usableFromInline
+  /// Looks how far the driver is, when everything seen so far was taken.
+  @inlinable @inline(__always)
+  mutating func look() throws(QueueError) -> Bool {
+    guard !hasFailed else { throw .poisoned }
+    // Pairs with the driver's release of `idx` (VIRTIO 1.4, 2.7.13.3.1): ring entries and
+    // descriptors behind it are visible.
+    let published = RingIndex(availableHead.load16Acquiring(0, field: 2))
+    let pending = published.distance(from: nextAvailable)
+    if pending == 0 { return false }
+    guard pending <= size else { throw poison(.tooManyAvailable(pending: pending, size: size)) }
+    seenAvailable = published
+    return true
+  }
+
+  @usableFromInline @inline(never)
   mutating func poison(_ error: QueueError) -> QueueError {
     hasFailed = true
+    // What was seen no longer counts: every later take looks, and finds the queue poisoned.
+    seenAvailable = nextAvailable
     return error
   }
 
   /// Reads each descriptor of a chain once, as two 64-bit words, and checks it.
   @inlinable @inline(__always)
   func walk(from head: UInt16, into segments: inout ChainSegments) throws(QueueError) {
-    segments.removeAll()
+    var chain = OpenChain(limit: min(chainLimit, segments.capacity))
     var index = head
-    var length = 0
     while true {
       let address = descriptors.load64(Int(index), field: 0)
       let rest = descriptors.load64(Int(index), field: 8)
       let flags = UInt16(truncatingIfNeeded: rest &>> 32)
-      length &+= 1
-      guard length <= chainLimit, length <= segments.capacity else {
-        throw .chainTooLong(limit: min(chainLimit, segments.capacity))
-      }
       if flags & Flag.indirect != 0 {
-        try walkIndirect(address, rest, length, into: &segments)
+        try walkIndirect(address, rest, &chain, into: segments)
         break
       }
-      try append(address, UInt32(truncatingIfNeeded: rest), flags, to: &segments)
+      try append(address, UInt32(truncatingIfNeeded: rest), flags, &chain, to: segments)
       if flags & Flag.next == 0 { break }
       index = UInt16(truncatingIfNeeded: rest &>> 48)
       guard index < size else { throw .nextOutOfRange(index, size: size) }
     }
-    let total = UInt64(segments.readableByteCount) &+ UInt64(segments.writableByteCount)
-    guard total > 0, total <= UInt64(UInt32.max) else { throw .chainByteCount(total) }
+    // 2^32 itself is refused too: `len` of a used element could not name it.
+    let total = UInt64(chain.readableBytes) &+ UInt64(chain.writableBytes)
+    guard total &- 1 < UInt64(UInt32.max) else { throw .chainByteCount(total) }
+    segments.adopt(chain)
   }
 
   @inlinable @inline(__always)
   func append(
-    _ address: UInt64, _ count: UInt32, _ flags: UInt16, to segments: inout ChainSegments
+    _ address: UInt64, _ count: UInt32, _ flags: UInt16, _ chain: inout OpenChain,
+    to segments: borrowing ChainSegments
   ) throws(QueueError) {
+    guard chain.readables &+ chain.writables < chain.limit else {
+      throw .chainTooLong(limit: chain.limit)
+    }
     let claim = ClaimedRange(address: address, count: count)
     if flags & Flag.write != 0 {
-      guard let range = access.writable(claim) else {
+      guard let range = access.writable(claim) ?? (count == 0 ? .empty : nil) else {
         throw .bufferOutside(address: address, count: count, writable: true)
       }
-      segments.append(range)
+      segments.writables[chain.writables] = range
+      chain.writables &+= 1
+      chain.writableBytes &+= range.count
     } else {
-      guard segments.writableCount == 0 else { throw .readableAfterWritable }
-      guard let range = access.readable(claim) else {
+      guard chain.writables == 0 else { throw .readableAfterWritable }
+      // A descriptor without a byte may point anywhere: the specification does not forbid it.
+      guard let range = access.readable(claim) ?? (count == 0 ? .empty : nil) else {
         throw .bufferOutside(address: address, count: count, writable: false)
       }
-      segments.append(range)
+      segments.readables[chain.readables] = range
+      chain.readables &+= 1
+      chain.readableBytes &+= range.count
     }
   }
 
   /// Walks a table of its own (VIRTIO 1.4, 2.7.5.3): never nested, never continued behind it.
   @usableFromInline @inline(never)
   func walkIndirect(
-    _ address: UInt64, _ rest: UInt64, _ direct: Int, into segments: inout ChainSegments
+    _ address: UInt64, _ rest: UInt64, _ chain: inout OpenChain,
+    into segments: borrowing ChainSegments
   ) throws(QueueError) {
     let count = UInt32(truncatingIfNeeded: rest)
     let flags = UInt16(truncatingIfNeeded: rest >> 32)
@@ -187,21 +213,17 @@ public struct DeviceQueue: ~Copyable {
       count % 16 == 0
     else { throw .badIndirect(length: count, flags: flags) }
     guard let table = access.readable(ClaimedRange(address: address, count: count)),
-      table.offset & 15 == 0
+      table.offset & 7 == 0
     else { throw .bufferOutside(address: address, count: count, writable: false) }
     let entries = table.count / 16
-    let limit = min(chainLimit, segments.capacity)
     var index = 0
-    var length = direct - 1
     while true {
-      length += 1
-      guard length <= limit else { throw .chainTooLong(limit: limit) }
       let start = table.offset + 16 * index
       let address = region.load64(start)
       let rest = region.load64(start + 8)
       let flags = UInt16(truncatingIfNeeded: rest >> 32)
       guard flags & Flag.indirect == 0 else { throw .badIndirect(length: count, flags: flags) }
-      try append(address, UInt32(truncatingIfNeeded: rest), flags, to: &segments)
+      try append(address, UInt32(truncatingIfNeeded: rest), flags, &chain, to: segments)
       if flags & Flag.next == 0 { return }
       index = Int(rest >> 48)
       guard index < entries else {
@@ -213,7 +235,7 @@ public struct DeviceQueue: ~Copyable {
   // MARK: Returning
 
   /// Returns `chain`, into which the device wrote `byteCount` bytes. The driver sees it after
-  /// ``publish()``.
+  /// ``publish()``. A chain of another queue is our bug and traps.
   @inlinable
   public mutating func complete(_ chain: consuming TakenChain, written byteCount: UInt32) {
     let isLive = complete(chain.giveBack(), written: byteCount)
@@ -225,15 +247,14 @@ public struct DeviceQueue: ~Copyable {
   @inlinable @discardableResult
   public mutating func complete(_ ticket: ChainTicket, written byteCount: UInt32) -> Bool {
     guard ticket.generation == generation else { return false }
-    let head = Int(ticket.head)
-    precondition(states[head] == Self.taken, "a chain was returned twice")
-    chainsInFlight &-= 1
+    precondition(states[ticket.head] == Self.taken, "a chain was returned twice")
     if features.contains(.inOrder) {
-      states[head] = Self.heldBack
-      writtenByHead[head] = byteCount
+      states[ticket.head] = Self.heldBack
+      writtenByHead[ticket.head] = byteCount
+      heldBackCount &+= 1
       releaseInOrder()
     } else {
-      states[head] = Self.free
+      states[ticket.head] = Self.free
       pushUsed(ticket.head, byteCount)
     }
     return true
@@ -242,39 +263,56 @@ public struct DeviceQueue: ~Copyable {
   @inlinable @inline(__always)
   mutating func pushUsed(_ head: UInt16, _ byteCount: UInt32) {
     // Elements lie at 4 modulo 8: two 32-bit stores, never one of 64.
-    usedRing.store32(UInt32(head), Int(nextUsed), field: 0)
-    usedRing.store32(byteCount, Int(nextUsed), field: 4)
-    nextUsed &+= 1
+    usedRing.store32(UInt32(head), Int(nextUsed.rawValue), field: 0)
+    usedRing.store32(byteCount, Int(nextUsed.rawValue), field: 4)
+    nextUsed.advance()
   }
 
+  /// Emits what is complete up to the oldest chain that is not (VIRTIO 1.4, 2.7.9), one element a
+  /// chain: the batch form would save stores, and lose the byte counts of all but the last.
   @usableFromInline
   mutating func releaseInOrder() {
     // Bounded by the ring: at most `size` chains are held back.
     while nextOrdered != nextAvailable {
-      let head = order[Int(nextOrdered & mask)]
-      guard states[Int(head)] == Self.heldBack else { return }
-      states[Int(head)] = Self.free
-      pushUsed(head, writtenByHead[Int(head)])
-      nextOrdered &+= 1
+      let head = order[nextOrdered.rawValue]
+      guard states[head] == Self.heldBack else { return }
+      states[head] = Self.free
+      heldBackCount &-= 1
+      pushUsed(head, writtenByHead[head])
+      nextOrdered.advance()
     }
   }
 
   /// Shows the driver everything completed so far, once for the whole batch; returns whether it
-  /// wants a notification.
+  /// wants a notification (VIRTIO 1.4, 2.7.7 and 2.7.10). Does nothing, without a fence, when
+  /// nothing was completed since the last time.
   @inlinable
   public mutating func publish() -> Bool {
     let old = publishedUsed
-    guard old != nextUsed else { return false }
-    // Releases the elements: the driver sees `idx` move only once they are whole.
-    usedHead.store16Releasing(nextUsed, 0, field: 2)
-    publishedUsed = nextUsed
+    guard publishWithoutAsking() else { return false }
     // Pairs with the driver's fence between arming and its last look: either it sees the new
     // index, or this side sees its event index. Otherwise a notification is lost.
     Ordering.fullFence()
-    if features.contains(.eventIndex) {
-      return passes(event: usedEvent.load16(0), new: nextUsed, old: old)
-    }
-    return availableHead.load16(0, field: 0) & Flag.noInterrupt == 0
+    let notifies =
+      features.contains(.eventIndex)
+      ? nextUsed.passes(event: usedEvent.load16(0), since: old)
+      : availableHead.load16(0, field: 0) & Flag.noInterrupt == 0
+    counts.notifications &+= notifies ? 1 : 0
+    return notifies
+  }
+
+  /// Shows the driver everything completed so far and does not ask whether it sleeps: for a driver
+  /// that is known to look by itself (a polled link), which saves the full fence. Returns whether
+  /// there was anything to show.
+  @inlinable @discardableResult
+  public mutating func publishWithoutAsking() -> Bool {
+    guard publishedUsed != nextUsed else { return false }
+    // Releases the elements: the driver sees `idx` move only once they are whole.
+    usedHead.store16Releasing(nextUsed.rawValue, 0, field: 2)
+    counts.chains &+= UInt64(nextUsed.distance(from: publishedUsed))
+    counts.publications &+= 1
+    publishedUsed = nextUsed
+    return true
   }
 
   // MARK: Notifications from the driver
@@ -291,7 +329,7 @@ public struct DeviceQueue: ~Copyable {
   @inlinable
   public mutating func armNotifications() {
     if features.contains(.eventIndex) {
-      availableEvent.store16(nextAvailable, 0)
+      availableEvent.store16(nextAvailable.rawValue, 0)
     } else {
       usedHead.store16(0, 0, field: 0)
     }
@@ -300,9 +338,9 @@ public struct DeviceQueue: ~Copyable {
   /// Whether the driver has made chains available that were not yet taken.
   @inlinable
   public func hasPending() -> Bool {
-    !hasFailed && availableHead.load16Acquiring(0, field: 2) != nextAvailable
+    !hasFailed && RingIndex(availableHead.load16Acquiring(0, field: 2)) != nextAvailable
   }
 
   /// Where the device stands, for status displays: next available and next used index.
-  public var indices: (available: UInt16, used: UInt16) { (nextAvailable, nextUsed) }
+  public var indices: (available: RingIndex, used: RingIndex) { (nextAvailable, nextUsed) }
 }
