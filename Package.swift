@@ -80,6 +80,14 @@ let programs: [Target] = [
     swiftSettings: strict),
 ]
 
+/// Measured beside their C baselines; Benchmarks/ holds the scripts.
+let benchmarks: [Target] = [
+  .target(name: "CRingBench", path: "Benchmarks/CRingBench"),
+  .executableTarget(
+    name: "cellmate-bench-ring", dependencies: ["CRingBench", "SharedMemory", "Virtqueue"],
+    path: "Benchmarks/RingBench", swiftSettings: strict),
+]
+
 let tests: [Target] = [
   .testTarget(
     name: "SharedMemoryTests", dependencies: ["SharedMemory", "IVShmem"], swiftSettings: strict),
@@ -108,5 +116,5 @@ let tests: [Target] = [
 let package = Package(
   name: "cellmate",
   products: [],
-  targets: core + linux + workstation + programs + tests
+  targets: core + linux + workstation + programs + benchmarks + tests
 )
