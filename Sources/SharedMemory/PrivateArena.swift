@@ -76,11 +76,13 @@ public struct PrivateTable<T: BitwiseCopyable>: @unchecked Sendable {
   @inlinable
   public subscript(index: Int) -> T {
     @inline(__always) get {
-      precondition(index >= 0 && index < count)
+      // One comparison: a negative index becomes a huge one.
+      precondition(UInt(bitPattern: index) < UInt(bitPattern: count))
       return unsafe base[index]
     }
     @inline(__always) nonmutating set {
-      precondition(index >= 0 && index < count)
+      // One comparison: a negative index becomes a huge one.
+      precondition(UInt(bitPattern: index) < UInt(bitPattern: count))
       unsafe base[index] = newValue
     }
   }

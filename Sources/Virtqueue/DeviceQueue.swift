@@ -38,9 +38,9 @@ public struct DeviceQueue: ~Copyable {
   @usableFromInline var hasFailed = false
   @usableFromInline var counts = QueueCounters()
 
-  @usableFromInline static let free: UInt8 = 0
-  @usableFromInline static let taken: UInt8 = 1
-  @usableFromInline static let heldBack: UInt8 = 2
+  @inlinable static var free: UInt8 { 0 }
+  @inlinable static var taken: UInt8 { 1 }
+  @inlinable static var heldBack: UInt8 { 2 }
 
   /// Private memory one queue of this size needs, in bytes.
   public static func privateBytes(size: QueueSize, maximumChainLength: Int) -> Int {
@@ -150,8 +150,11 @@ public struct DeviceQueue: ~Copyable {
   }
 
   /// Reads each descriptor of a chain once, as two 64-bit words, and checks it.
+  ///
+  /// Mutating, as everything on this path, although it changes nothing here: a borrowed `self`
+  /// would be copied to the stack.
   @inlinable @inline(__always)
-  func walk(from head: UInt16, into segments: inout ChainSegments) throws(QueueError) {
+  mutating func walk(from head: UInt16, into segments: inout ChainSegments) throws(QueueError) {
     var chain = OpenChain(limit: min(chainLimit, segments.capacity))
     var index = head
     while true {
@@ -159,7 +162,7 @@ public struct DeviceQueue: ~Copyable {
       let rest = descriptors.load64(Int(index), field: 8)
       let flags = UInt16(truncatingIfNeeded: rest &>> 32)
       if flags & Flag.indirect != 0 {
-        try walkIndirect(address, rest, &chain, into: segments)
+        chain = try walkIndirect(address, rest, chain, into: segments)
         break
       }
       try append(address, UInt32(truncatingIfNeeded: rest), flags, &chain, to: segments)
@@ -168,13 +171,13 @@ public struct DeviceQueue: ~Copyable {
       guard index < size else { throw .nextOutOfRange(index, size: size) }
     }
     // 2^32 itself is refused too: `len` of a used element could not name it.
-    let total = UInt64(chain.readableBytes) &+ UInt64(chain.writableBytes)
+    let total = UInt64(truncatingIfNeeded: chain.readableBytes &+ chain.writableBytes)
     guard total &- 1 < UInt64(UInt32.max) else { throw .chainByteCount(total) }
     segments.adopt(chain)
   }
 
   @inlinable @inline(__always)
-  func append(
+  mutating func append(
     _ address: UInt64, _ count: UInt32, _ flags: UInt16, _ chain: inout OpenChain,
     to segments: borrowing ChainSegments
   ) throws(QueueError) {
@@ -203,10 +206,11 @@ public struct DeviceQueue: ~Copyable {
 
   /// Walks a table of its own (VIRTIO 1.4, 2.7.5.3): never nested, never continued behind it.
   @usableFromInline @inline(never)
-  func walkIndirect(
-    _ address: UInt64, _ rest: UInt64, _ chain: inout OpenChain,
+  mutating func walkIndirect(
+    _ address: UInt64, _ rest: UInt64, _ found: OpenChain,
     into segments: borrowing ChainSegments
-  ) throws(QueueError) {
+  ) throws(QueueError) -> OpenChain {
+    var chain = found
     let count = UInt32(truncatingIfNeeded: rest)
     let flags = UInt16(truncatingIfNeeded: rest >> 32)
     guard features.contains(.indirectDescriptors), flags & Flag.next == 0, count > 0,
@@ -224,7 +228,7 @@ public struct DeviceQueue: ~Copyable {
       let flags = UInt16(truncatingIfNeeded: rest >> 32)
       guard flags & Flag.indirect == 0 else { throw .badIndirect(length: count, flags: flags) }
       try append(address, UInt32(truncatingIfNeeded: rest), flags, &chain, to: segments)
-      if flags & Flag.next == 0 { return }
+      if flags & Flag.next == 0 { return chain }
       index = Int(rest >> 48)
       guard index < entries else {
         throw .nextOutOfRange(UInt16(rest >> 48), size: UInt16(clamping: entries))

@@ -198,7 +198,7 @@ public struct DriverQueue: ~Copyable {
   }
 
   @inlinable @inline(__always)
-  func open(length: Int) throws(AddError) -> PendingChain {
+  mutating func open(length: Int) throws(AddError) -> PendingChain {
     guard !hasFailed else { throw .poisoned }
     guard length > 0, length <= chainLimit else {
       throw .chainLength(length, limit: chainLimit)
@@ -213,7 +213,7 @@ public struct DriverQueue: ~Copyable {
   }
 
   @inlinable @inline(__always)
-  func put(_ buffer: BufferSegment, isWritable: Bool, _ chain: inout PendingChain) {
+  mutating func put(_ buffer: BufferSegment, isWritable: Bool, _ chain: inout PendingChain) {
     let count = UInt32(buffer.count)
     chain.position &+= 1
     let isLast = chain.position == chain.length
