@@ -70,7 +70,7 @@ public struct ChainWriter: ~Escapable {
   private let segments: PrivateTable<WritableRange>
   private let segmentCount: Int
   private let region: SharedRegion
-  private var segment = 0
+  private var segment: Int
   private var offset = 0
   /// Bytes that were neither written nor skipped.
   public private(set) var remaining: Int
@@ -79,7 +79,8 @@ public struct ChainWriter: ~Escapable {
   @_lifetime(borrow segments)
   public init(_ segments: borrowing ChainSegments, in region: SharedRegion) {
     self.segments = segments.writables
-    segmentCount = segments.writableCount
+    segment = segments.readableCount
+    segmentCount = segments.segmentCount
     remaining = segments.writableByteCount
     self.region = region
   }

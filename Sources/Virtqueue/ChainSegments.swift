@@ -10,9 +10,11 @@ public struct ChainSegments: ~Copyable {
   @usableFromInline let readables: PrivateTable<ReadableRange>
   @usableFromInline let writables: PrivateTable<WritableRange>
   @usableFromInline var readableSegments = 0
-  @usableFromInline var writableSegments = 0
+  /// Both kinds together; a writable segment lies behind as many unused entries as there are
+  /// readable ones, so that one counter bounds both tables.
+  @usableFromInline var segmentCount = 0
   @usableFromInline var readableBytes = 0
-  @usableFromInline var writableBytes = 0
+  @usableFromInline var byteCount = 0
 
   /// Room for chains of up to `capacity` descriptors; `nil` when `arena` is used up.
   public init?(capacity: Int, arena: inout PrivateArena) {
@@ -28,13 +30,13 @@ public struct ChainSegments: ~Copyable {
   public var readableCount: Int { readableSegments }
   /// Segments the device may write.
   @inlinable
-  public var writableCount: Int { writableSegments }
+  public var writableCount: Int { segmentCount &- readableSegments }
   /// Bytes the device may read; together with ``writableByteCount`` at most 2^32 - 1.
   @inlinable
   public var readableByteCount: Int { readableBytes }
   /// Bytes the device may write.
   @inlinable
-  public var writableByteCount: Int { writableBytes }
+  public var writableByteCount: Int { byteCount &- readableBytes }
 
   /// The most descriptors a chain may have.
   @inlinable
@@ -50,32 +52,19 @@ public struct ChainSegments: ~Copyable {
   /// Writable segment `index`, below ``writableCount``.
   @inlinable
   public func writable(_ index: Int) -> WritableRange {
-    precondition(index < writableCount)
-    return writables[index]
+    precondition(index >= 0 && index < writableCount)
+    return writables[readableSegments &+ index]
   }
-}
-
-/// What was found of a chain so far; in registers while the chain is walked.
-@usableFromInline
-struct OpenChain {
-  @usableFromInline let limit: Int
-  @usableFromInline var readables = 0
-  @usableFromInline var writables = 0
-  @usableFromInline var readableBytes = 0
-  @usableFromInline var writableBytes = 0
-
-  @inlinable @inline(__always)
-  init(limit: Int) { self.limit = limit }
 }
 
 extension ChainSegments {
   /// Counts what a finished walk left in the tables.
   @inlinable @inline(__always)
   mutating func adopt(_ chain: OpenChain) {
-    readableSegments = chain.readables
-    writableSegments = chain.writables
-    readableBytes = chain.readableBytes
-    writableBytes = chain.writableBytes
+    readableSegments = Int(bitPattern: chain.readables)
+    segmentCount = Int(bitPattern: chain.count)
+    readableBytes = Int(truncatingIfNeeded: chain.readableBytes)
+    byteCount = Int(truncatingIfNeeded: chain.bytes)
   }
 
   /// Copies readable bytes of the chain, from `start`, into private memory, across segment
@@ -104,7 +93,7 @@ extension ChainSegments {
     guard offset >= 0 else { return nil }
     var skip = offset
     for index in 0..<writableCount {
-      let range = writables[index]
+      let range = writable(index)
       if skip < range.count { return range.slice(from: skip, count: 1) }
       skip -= range.count
     }
@@ -113,5 +102,5 @@ extension ChainSegments {
 
   /// The last writable byte of the chain, wherever the descriptors end, or `nil` when there is
   /// none: where virtio-blk and virtio-scsi want their status (VIRTIO 1.4, 2.7.4, message framing).
-  public var lastWritableByte: WritableRange? { writableByte(at: writableBytes - 1) }
+  public var lastWritableByte: WritableRange? { writableByte(at: writableByteCount - 1) }
 }

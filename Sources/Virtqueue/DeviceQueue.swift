@@ -105,7 +105,7 @@ public struct DeviceQueue: ~Copyable {
   ///
   /// - Throws: what the driver did wrong; the queue is poisoned then.
   /// - Complexity: O(descriptors of the chain), at most the agreed chain length.
-  @inlinable
+  @inlinable @inline(__always)
   public mutating func takeChain(
     into segments: inout ChainSegments
   ) throws(QueueError) -> TakenChain? {
@@ -149,89 +149,104 @@ public struct DeviceQueue: ~Copyable {
     return error
   }
 
-  /// Reads each descriptor of a chain once, as two 64-bit words, and checks it.
+  /// Reads each descriptor of a chain once and checks it: first the readable part, then the
+  /// writable one.
   ///
   /// Mutating, as everything on this path, although it changes nothing here: a borrowed `self`
   /// would be copied to the stack.
   @inlinable @inline(__always)
   mutating func walk(from head: UInt16, into segments: inout ChainSegments) throws(QueueError) {
-    var chain = OpenChain(limit: min(chainLimit, segments.capacity))
-    var index = head
-    while true {
-      let address = descriptors.load64(Int(index), field: 0)
-      let rest = descriptors.load64(Int(index), field: 8)
-      let flags = UInt16(truncatingIfNeeded: rest &>> 32)
-      if flags & Flag.indirect != 0 {
-        chain = try walkIndirect(address, rest, chain, into: segments)
-        break
+    var chain = OpenChain(
+      limit: min(UInt(bitPattern: chainLimit), UInt(bitPattern: segments.capacity)))
+    var descriptor = Descriptor(descriptors, head)
+    while descriptor.flags & (Flag.write | Flag.indirect) == 0 {
+      try appendReadable(descriptor, &chain, to: segments)
+      guard descriptor.hasNext else {
+        chain.endReadable()
+        return try finish(chain, segments: &segments)
       }
-      try append(address, UInt32(truncatingIfNeeded: rest), flags, &chain, to: segments)
-      if flags & Flag.next == 0 { break }
-      index = UInt16(truncatingIfNeeded: rest &>> 48)
-      guard index < size else { throw .nextOutOfRange(index, size: size) }
+      descriptor = try following(descriptor)
     }
+    chain.endReadable()
+    while descriptor.flags & Flag.indirect == 0 {
+      try appendWritable(descriptor, &chain, to: segments)
+      guard descriptor.hasNext else { return try finish(chain, segments: &segments) }
+      descriptor = try following(descriptor)
+    }
+    try finish(walkIndirect(descriptor, chain, into: segments), segments: &segments)
+  }
+
+  @inlinable @inline(__always)
+  mutating func following(_ descriptor: Descriptor) throws(QueueError) -> Descriptor {
+    guard descriptor.next < size else {
+      throw .nextOutOfRange(descriptor.next, size: size)
+    }
+    return Descriptor(descriptors, descriptor.next)
+  }
+
+  @inlinable @inline(__always)
+  mutating func finish(
+    _ chain: OpenChain, segments: inout ChainSegments
+  ) throws(QueueError) {
     // 2^32 itself is refused too: `len` of a used element could not name it.
-    let total = UInt64(truncatingIfNeeded: chain.readableBytes &+ chain.writableBytes)
-    guard total &- 1 < UInt64(UInt32.max) else { throw .chainByteCount(total) }
+    guard chain.bytes &- 1 < UInt64(UInt32.max) else { throw .chainByteCount(chain.bytes) }
     segments.adopt(chain)
   }
 
   @inlinable @inline(__always)
-  mutating func append(
-    _ address: UInt64, _ count: UInt32, _ flags: UInt16, _ chain: inout OpenChain,
-    to segments: borrowing ChainSegments
+  mutating func appendReadable(
+    _ descriptor: Descriptor, _ chain: inout OpenChain, to segments: borrowing ChainSegments
   ) throws(QueueError) {
-    guard chain.readables &+ chain.writables < chain.limit else {
-      throw .chainTooLong(limit: chain.limit)
-    }
-    let claim = ClaimedRange(address: address, count: count)
-    if flags & Flag.write != 0 {
-      guard let range = access.writable(claim) ?? (count == 0 ? .empty : nil) else {
-        throw .bufferOutside(address: address, count: count, writable: true)
-      }
-      segments.writables[chain.writables] = range
-      chain.writables &+= 1
-      chain.writableBytes &+= range.count
-    } else {
-      guard chain.writables == 0 else { throw .readableAfterWritable }
-      // A descriptor without a byte may point anywhere: the specification does not forbid it.
-      guard let range = access.readable(claim) ?? (count == 0 ? .empty : nil) else {
-        throw .bufferOutside(address: address, count: count, writable: false)
-      }
-      segments.readables[chain.readables] = range
-      chain.readables &+= 1
-      chain.readableBytes &+= range.count
-    }
+    guard chain.count < chain.limit else { throw .chainTooLong(limit: Int(chain.limit)) }
+    // A descriptor without a byte may point anywhere: the specification does not forbid it.
+    guard let range = access.readable(descriptor.claim) ?? (descriptor.count == 0 ? .empty : nil)
+    else { throw descriptor.outside(writable: false) }
+    segments.readables[Int(bitPattern: chain.count)] = range
+    chain.add(descriptor.count)
+  }
+
+  @inlinable @inline(__always)
+  mutating func appendWritable(
+    _ descriptor: Descriptor, _ chain: inout OpenChain, to segments: borrowing ChainSegments
+  ) throws(QueueError) {
+    guard descriptor.flags & Flag.write != 0 else { throw .readableAfterWritable }
+    guard chain.count < chain.limit else { throw .chainTooLong(limit: Int(chain.limit)) }
+    guard let range = access.writable(descriptor.claim) ?? (descriptor.count == 0 ? .empty : nil)
+    else { throw descriptor.outside(writable: true) }
+    segments.writables[Int(bitPattern: chain.count)] = range
+    chain.add(descriptor.count)
   }
 
   /// Walks a table of its own (VIRTIO 1.4, 2.7.5.3): never nested, never continued behind it.
   @usableFromInline @inline(never)
   mutating func walkIndirect(
-    _ address: UInt64, _ rest: UInt64, _ found: OpenChain,
-    into segments: borrowing ChainSegments
+    _ outer: Descriptor, _ found: OpenChain, into segments: borrowing ChainSegments
   ) throws(QueueError) -> OpenChain {
-    var chain = found
-    let count = UInt32(truncatingIfNeeded: rest)
-    let flags = UInt16(truncatingIfNeeded: rest >> 32)
-    guard features.contains(.indirectDescriptors), flags & Flag.next == 0, count > 0,
-      count % 16 == 0
-    else { throw .badIndirect(length: count, flags: flags) }
-    guard let table = access.readable(ClaimedRange(address: address, count: count)),
-      table.offset & 7 == 0
-    else { throw .bufferOutside(address: address, count: count, writable: false) }
+    guard features.contains(.indirectDescriptors), !outer.hasNext, outer.count > 0,
+      outer.count % 16 == 0
+    else { throw .badIndirect(length: outer.count, flags: outer.flags) }
+    guard let table = access.readable(outer.claim), table.offset & 7 == 0
+    else { throw outer.outside(writable: false) }
     let entries = table.count / 16
+    var chain = found
     var index = 0
     while true {
       let start = table.offset + 16 * index
-      let address = region.load64(start)
-      let rest = region.load64(start + 8)
-      let flags = UInt16(truncatingIfNeeded: rest >> 32)
-      guard flags & Flag.indirect == 0 else { throw .badIndirect(length: count, flags: flags) }
-      try append(address, UInt32(truncatingIfNeeded: rest), flags, &chain, to: segments)
-      if flags & Flag.next == 0 { return chain }
-      index = Int(rest >> 48)
+      let descriptor = Descriptor(
+        address: region.load64(start), rest: region.load64(start + 8))
+      guard descriptor.flags & Flag.indirect == 0 else {
+        throw .badIndirect(length: outer.count, flags: descriptor.flags)
+      }
+      if descriptor.flags & Flag.write == 0, !chain.hasWritable {
+        try appendReadable(descriptor, &chain, to: segments)
+        chain.endReadable()
+      } else {
+        try appendWritable(descriptor, &chain, to: segments)
+      }
+      guard descriptor.hasNext else { return chain }
+      index = Int(descriptor.next)
       guard index < entries else {
-        throw .nextOutOfRange(UInt16(rest >> 48), size: UInt16(clamping: entries))
+        throw .nextOutOfRange(descriptor.next, size: UInt16(clamping: entries))
       }
     }
   }
@@ -240,7 +255,7 @@ public struct DeviceQueue: ~Copyable {
 
   /// Returns `chain`, into which the device wrote `byteCount` bytes. The driver sees it after
   /// ``publish()``. A chain of another queue is our bug and traps.
-  @inlinable
+  @inlinable @inline(__always)
   public mutating func complete(_ chain: consuming TakenChain, written byteCount: UInt32) {
     let isLive = complete(chain.giveBack(), written: byteCount)
     precondition(isLive, "a chain was returned to a queue it does not come from")
@@ -248,7 +263,7 @@ public struct DeviceQueue: ~Copyable {
 
   /// Returns the chain behind `ticket`; `false` when the queue it came from was reset meanwhile.
   /// Completing a ticket twice is our bug and traps.
-  @inlinable @discardableResult
+  @inlinable @inline(__always) @discardableResult
   public mutating func complete(_ ticket: ChainTicket, written byteCount: UInt32) -> Bool {
     guard ticket.generation == generation else { return false }
     precondition(states[ticket.head] == Self.taken, "a chain was returned twice")
@@ -314,7 +329,6 @@ public struct DeviceQueue: ~Copyable {
     // Releases the elements: the driver sees `idx` move only once they are whole.
     usedHead.store16Releasing(nextUsed.rawValue, 0, field: 2)
     counts.chains &+= UInt64(nextUsed.distance(from: publishedUsed))
-    counts.publications &+= 1
     publishedUsed = nextUsed
     return true
   }

@@ -283,7 +283,6 @@ public struct DriverQueue: ~Copyable {
     // Releases ring entries and descriptors (VIRTIO 1.4, 2.7.13.3.1).
     availableHead.store16Releasing(nextAvailable.rawValue, 0, field: 2)
     counts.chains &+= UInt64(nextAvailable.distance(from: publishedAvailable))
-    counts.publications &+= 1
     publishedAvailable = nextAvailable
     return true
   }

@@ -124,8 +124,6 @@ extension RingIndex {
 public struct QueueCounters: Equatable, Sendable {
   /// Chains published: made available by a driver, used by a device.
   public var chains: UInt64 = 0
-  /// Publications: moves of the index in shared memory.
-  public var publications: UInt64 = 0
   /// Publications after which the other side wanted a notification.
   public var notifications: UInt64 = 0
 
