@@ -45,6 +45,6 @@ private func publish(_ queue: inout DeviceQueue, _ isAsking: Bool, _ bell: Int32
   if isAsking {
     if queue.publish() { rb_signal(bell) }
   } else {
-    queue.publishWithoutAsking()
+    queue.publishQuietly()
   }
 }

@@ -83,7 +83,7 @@ struct DriverSide: ~Copyable {
     if isAsking {
       if queue.publish() { rb_signal(bell) }
     } else {
-      queue.publishWithoutAsking()
+      queue.publishQuietly()
     }
   }
 

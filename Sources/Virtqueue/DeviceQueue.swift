@@ -308,7 +308,7 @@ public struct DeviceQueue: ~Copyable {
   @inlinable
   public mutating func publish() -> Bool {
     let old = publishedUsed
-    guard publishWithoutAsking() else { return false }
+    guard publishQuietly() else { return false }
     // Pairs with the driver's fence between arming and its last look: either it sees the new
     // index, or this side sees its event index. Otherwise a notification is lost.
     Ordering.fullFence()
@@ -324,7 +324,7 @@ public struct DeviceQueue: ~Copyable {
   /// that is known to look by itself (a polled link), which saves the full fence. Returns whether
   /// there was anything to show.
   @inlinable @discardableResult
-  public mutating func publishWithoutAsking() -> Bool {
+  public mutating func publishQuietly() -> Bool {
     guard publishedUsed != nextUsed else { return false }
     // Releases the elements: the driver sees `idx` move only once they are whole.
     usedHead.store16Releasing(nextUsed.rawValue, 0, field: 2)

@@ -262,7 +262,7 @@ public struct DriverQueue: ~Copyable {
   @inlinable
   public mutating func publish() -> Bool {
     let old = publishedAvailable
-    guard publishWithoutAsking() else { return false }
+    guard publishQuietly() else { return false }
     // Pairs with the device's fence between arming and its last look. Otherwise a notification
     // is lost.
     Ordering.fullFence()
@@ -278,7 +278,7 @@ public struct DriverQueue: ~Copyable {
   /// that is known to look by itself (a polled link), which saves the full fence. Returns whether
   /// there was anything to show.
   @inlinable @discardableResult
-  public mutating func publishWithoutAsking() -> Bool {
+  public mutating func publishQuietly() -> Bool {
     guard publishedAvailable != nextAvailable else { return false }
     // Releases ring entries and descriptors (VIRTIO 1.4, 2.7.13.3.1).
     availableHead.store16Releasing(nextAvailable.rawValue, 0, field: 2)
