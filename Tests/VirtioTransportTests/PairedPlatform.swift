@@ -3,7 +3,9 @@ import SharedMemory
 
 /// Two peers over one block of memory in one thread: doorbells and state follow ivshmem-v2, a wait
 /// never blocks. The smallest platform that can hold the transport's own tests.
+@safe
 final class PairedMemory {
+  private let base: UnsafeMutableRawPointer
   let region: SharedRegion
   let geometry: LinkGeometry
   var armed = [false, false]
@@ -16,6 +18,7 @@ final class PairedMemory {
     let base = UnsafeMutableRawPointer.allocate(byteCount: geometry.totalSize, alignment: 4096)
     unsafe base.initializeMemory(as: UInt8.self, repeating: 0, count: geometry.totalSize)
     region = unsafe SharedRegion(unsafeBase: base, count: geometry.totalSize)
+    unsafe self.base = base
     self.geometry = geometry
     random = seed
     if garbage {
@@ -24,6 +27,8 @@ final class PairedMemory {
       }
     }
   }
+
+  deinit { unsafe base.deallocate() }
 
   func next() -> UInt64 {
     random = random &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
