@@ -80,6 +80,13 @@ let programs: [Target] = [
     swiftSettings: strict),
 ]
 
+let benchmarks: [Target] = [
+  .target(name: "CBench", path: "Benchmarks/CBench"),
+  .executableTarget(
+    name: "RingBench", dependencies: ["CBench", "SharedMemory", "Virtqueue"],
+    path: "Benchmarks/RingBench", swiftSettings: strict),
+]
+
 let tests: [Target] = [
   .testTarget(
     name: "SharedMemoryTests", dependencies: ["SharedMemory", "IVShmem"], swiftSettings: strict),
@@ -108,5 +115,5 @@ let tests: [Target] = [
 let package = Package(
   name: "cellmate",
   products: [],
-  targets: core + linux + workstation + programs + tests
+  targets: core + linux + workstation + programs + benchmarks + tests
 )

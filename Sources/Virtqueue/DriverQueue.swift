@@ -229,6 +229,16 @@ public struct DriverQueue: ~Copyable {
     return usedHead.load16(0, field: 0) & Flag.noNotify == 0
   }
 
+  /// Shows the device everything added so far without asking whether it wants to know: for a
+  /// device that is known to poll. Saves the fence of ``publish()``.
+  @inlinable
+  public mutating func publishQuietly() {
+    guard publishedAvailable != nextAvailable else { return }
+    // Releases ring entries and descriptors, as in `publish`.
+    availableHead.store16Releasing(nextAvailable, 0, field: 2)
+    publishedAvailable = nextAvailable
+  }
+
   // MARK: Used chains
 
   /// The next chain the device has used, or `nil` when there is none.
