@@ -22,14 +22,18 @@ public struct QueueFeatures: BitSet, Sendable {
   public let rawValue: UInt8
 
   /// Wraps a set of bits.
+  @inlinable
   public init(rawValue: UInt8) { self.rawValue = rawValue }
 
   /// Chains may be tables of their own (VIRTIO_F_INDIRECT_DESC; VIRTIO 1.4, 2.7.5.3).
-  public static let indirectDescriptors = QueueFeatures(rawValue: 1)
+  @inlinable
+  public static var indirectDescriptors: QueueFeatures { QueueFeatures(rawValue: 1) }
   /// Notification suppression by index (VIRTIO_F_EVENT_IDX; VIRTIO 1.4, 2.7.7 and 2.7.10).
-  public static let eventIndex = QueueFeatures(rawValue: 2)
+  @inlinable
+  public static var eventIndex: QueueFeatures { QueueFeatures(rawValue: 2) }
   /// Buffers are used in the order they were made available (VIRTIO_F_IN_ORDER; 2.7.9).
-  public static let inOrder = QueueFeatures(rawValue: 4)
+  @inlinable
+  public static var inOrder: QueueFeatures { QueueFeatures(rawValue: 4) }
 }
 
 /// Where the rings of a queue lie and what was agreed: consumed into a queue.
@@ -82,11 +86,11 @@ public struct QueueLayout: Equatable, Sendable {
 /// The flags of a descriptor and of the rings (VIRTIO 1.4, 2.7.5, 2.7.6, 2.7.8).
 @usableFromInline
 enum Flag {
-  @usableFromInline static let next: UInt16 = 1
-  @usableFromInline static let write: UInt16 = 2
-  @usableFromInline static let indirect: UInt16 = 4
-  @usableFromInline static let noInterrupt: UInt16 = 1
-  @usableFromInline static let noNotify: UInt16 = 1
+  @inlinable static var next: UInt16 { 1 }
+  @inlinable static var write: UInt16 { 2 }
+  @inlinable static var indirect: UInt16 { 4 }
+  @inlinable static var noInterrupt: UInt16 { 1 }
+  @inlinable static var noNotify: UInt16 { 1 }
 }
 
 /// Whether a move of an index from `old` to `new` passes the event index (VIRTIO 1.4, 2.7.10):
