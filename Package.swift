@@ -97,7 +97,7 @@ let tests: [Target] = [
     name: "VirtioTransportTests",
     dependencies: [
       "SharedMemory", "IVShmem", "Virtqueue", "VirtioDevice", "VirtioTransport", "VirtioBlock",
-      "DeviceRuntime",
+      "DeviceRuntime", "Simulator",
     ],
     swiftSettings: strict),
   .testTarget(
