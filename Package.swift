@@ -80,11 +80,10 @@ let programs: [Target] = [
     swiftSettings: strict),
 ]
 
-/// Measured beside their C baselines; Benchmarks/ holds the scripts.
 let benchmarks: [Target] = [
-  .target(name: "CRingBench", path: "Benchmarks/CRingBench"),
+  .target(name: "CBench", path: "Benchmarks/CBench"),
   .executableTarget(
-    name: "cellmate-bench-ring", dependencies: ["CRingBench", "SharedMemory", "Virtqueue"],
+    name: "RingBench", dependencies: ["CBench", "SharedMemory", "Virtqueue"],
     path: "Benchmarks/RingBench", swiftSettings: strict),
 ]
 
@@ -98,7 +97,7 @@ let tests: [Target] = [
     name: "VirtioTransportTests",
     dependencies: [
       "SharedMemory", "IVShmem", "Virtqueue", "VirtioDevice", "VirtioTransport", "VirtioBlock",
-      "DeviceRuntime",
+      "DeviceRuntime", "Simulator",
     ],
     swiftSettings: strict),
   .testTarget(

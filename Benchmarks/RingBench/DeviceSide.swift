@@ -1,4 +1,4 @@
-import CRingBench
+import CBench
 import SharedMemory
 import Virtqueue
 
@@ -12,13 +12,13 @@ struct DeviceSide: ~Copyable {
 
   /// Serves up to `budget` chains; returns how many, or -1 when the driver broke a rule.
   mutating func drain(_ budget: Int) -> Int {
-    deviceDrain(&queue, &segments, budget, batch, isAsking, bell)
+    drainDevice(&queue, &segments, budget, batch, isAsking, bell)
   }
 }
 
 /// A function of its own, so that callgrind can count what happens inside it.
-@inline(never) @_silgen_name("cellmate_device_drain")
-func deviceDrain(
+@inline(never)
+func drainDevice(
   _ queue: inout DeviceQueue, _ segments: inout ChainSegments, _ budget: Int, _ batch: Int,
   _ isAsking: Bool, _ bell: Int32
 ) -> Int {
@@ -26,7 +26,7 @@ func deviceDrain(
   var pending = 0
   do throws(QueueError) {
     while served < budget, let chain = try queue.takeChain(into: &segments) {
-      rb_barrier()
+      cb_barrier()
       queue.complete(chain, written: UInt32(truncatingIfNeeded: segments.writableByteCount))
       served &+= 1
       pending &+= 1
@@ -43,7 +43,7 @@ func deviceDrain(
 @inline(__always)
 private func publish(_ queue: inout DeviceQueue, _ isAsking: Bool, _ bell: Int32) {
   if isAsking {
-    if queue.publish() { rb_signal(bell) }
+    if queue.publish() { cb_signal(bell) }
   } else {
     queue.publishQuietly()
   }

@@ -1,4 +1,4 @@
-import CRingBench
+import CBench
 import SharedMemory
 import Virtqueue
 
@@ -59,7 +59,7 @@ struct DriverSide: ~Copyable {
           ], readableCount: 1, token: token)
       case .many(let count): try addMany(count, start, token)
       }
-    } catch { rb_exit(1) }
+    } catch { cb_exit(1) }
   }
 
   /// Header, data in equal parts, status.
@@ -81,7 +81,7 @@ struct DriverSide: ~Copyable {
 
   mutating func publish(bell: Int32) {
     if isAsking {
-      if queue.publish() { rb_signal(bell) }
+      if queue.publish() { cb_signal(bell) }
     } else {
       queue.publishQuietly()
     }
@@ -96,7 +96,7 @@ struct DriverSide: ~Copyable {
         freeCount &+= 1
         count &+= 1
       }
-    } catch { rb_exit(1) }
+    } catch { cb_exit(1) }
     return count
   }
 }

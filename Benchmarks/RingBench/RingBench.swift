@@ -1,4 +1,4 @@
-import CRingBench
+import CBench
 import SharedMemory
 import Virtqueue
 
@@ -13,17 +13,17 @@ struct RingBench: ~Copyable {
   let control: SharedRegion
   let configuration: QueueConfiguration
   let access: AccessMap
-  let kick = rb_eventfd()
-  let call = rb_eventfd()
+  let kick = cb_eventfd()
+  let call = cb_eventfd()
   let chains: Int
   var arena: PrivateArena
 
   init(_ options: BenchOptions) {
     self.options = options
-    guard let memory = unsafe rb_map(UInt64(Self.regionBytes), options.hasHugePages ? 1 : 0),
-      let page = unsafe rb_map(4096, 0), let books = unsafe rb_map(1 << 20, 0),
+    guard let memory = unsafe cb_map(UInt64(Self.regionBytes), options.hasHugePages ? 1 : 0),
+      let page = unsafe cb_map(4096, 0), let books = unsafe cb_map(1 << 20, 0),
       let size = QueueSize(options.size)
-    else { rb_exit(1) }
+    else { cb_exit(1) }
     // SAFETY: fresh mappings that stay for the life of the process.
     region = unsafe SharedRegion(unsafeBase: memory, count: Self.regionBytes)
     control = unsafe SharedRegion(unsafeBase: page, count: 4096)
@@ -31,7 +31,7 @@ struct RingBench: ~Copyable {
     guard
       let access = AccessMap(
         region: region, readable: 0..<Self.regionBytes, writable: 0..<Self.regionBytes)
-    else { rb_exit(1) }
+    else { cb_exit(1) }
     self.access = access
     configuration = QueueConfiguration(
       size: size, descriptorTable: 0, availableRing: UInt64(Self.availableOffset),
@@ -46,30 +46,30 @@ struct RingBench: ~Copyable {
   mutating func driverSide() -> DriverSide {
     do throws(QueueError) {
       let queue = try DriverQueue(configuration, in: region, access: access, arena: &arena)
-      guard let free = arena.table(of: chains, initial: UInt32(0)) else { rb_exit(1) }
+      guard let free = arena.table(of: chains, initial: UInt32(0)) else { cb_exit(1) }
       return DriverSide(queue, free, options)
-    } catch { rb_exit(1) }
+    } catch { cb_exit(1) }
   }
 
   mutating func deviceSide() -> DeviceSide {
     do throws(QueueError) {
       let queue = try DeviceQueue(configuration, in: region, access: access, arena: &arena)
-      guard let segments = ChainSegments(capacity: 16, arena: &arena) else { rb_exit(1) }
+      guard let segments = ChainSegments(capacity: 16, arena: &arena) else { cb_exit(1) }
       return DeviceSide(
         queue: queue, segments: segments, batch: options.batch, isAsking: options.isAsking,
         bell: call)
-    } catch { rb_exit(1) }
+    } catch { cb_exit(1) }
   }
 
   func report(_ what: String, _ values: inout InlineArray<64, Double>, _ a: Int, _ b: Int) {
-    let parameters = rb_parameters(
+    let parameters = cb_parameters(
       descriptors: UInt32(options.descriptors), depth: UInt32(options.depth),
       batch: UInt32(options.batch), payload: UInt32(options.payload), size: UInt32(options.size),
       runs: UInt32(options.runs), spin: options.spin)
     var span = values.mutableSpan
     unsafe span.withUnsafeMutableBufferPointer { values in
       guard let first = values.baseAddress else { return }
-      unsafe rb_report(what, parameters, Int32(a), Int32(b), first)
+      unsafe cb_report(what, parameters, Int32(a), Int32(b), first)
     }
   }
 
@@ -78,8 +78,8 @@ struct RingBench: ~Copyable {
   /// Both sides on one core, and the device alone with the same chains offered again and again.
   mutating func solo() {
     let depth = options.depth
-    guard depth <= chains, options.size % depth == 0 else { rb_exit(2) }
-    rb_pin(Int32(options.driverCPU))
+    guard depth <= chains, options.size % depth == 0 else { cb_exit(2) }
+    cb_pin(Int32(options.driverCPU))
     var both = InlineArray<64, Double>(repeating: 0)
     var alone = InlineArray<64, Double>(repeating: 0)
     let rounds = options.total / depth
@@ -96,13 +96,13 @@ struct RingBench: ~Copyable {
     arena.reuse()
     var driver = driverSide()
     var device = deviceSide()
-    let start = rb_now()
+    let start = cb_now()
     for _ in 0..<rounds {
       for _ in 0..<depth { driver.add() }
       driver.publish(bell: kick)
-      guard device.drain(options.size) == depth, driver.reap() == depth else { rb_exit(1) }
+      guard device.drain(options.size) == depth, driver.reap() == depth else { cb_exit(1) }
     }
-    return (rb_now() - start) / Double(rounds * depth)
+    return (cb_now() - start) / Double(rounds * depth)
   }
 
   private mutating func soloDevice(_ rounds: Int) -> Double {
@@ -115,13 +115,13 @@ struct RingBench: ~Copyable {
       let head = region.load16(Self.availableOffset + 4 + 2 * (entry % depth))
       region.store16(head, at: Self.availableOffset + 4 + 2 * entry)
     }
-    let start = rb_now()
+    let start = cb_now()
     for round in 1...rounds {
       region.store16Releasing(
         UInt16(truncatingIfNeeded: round &* depth), at: Self.availableOffset + 2)
-      guard device.drain(options.size) == depth else { rb_exit(1) }
+      guard device.drain(options.size) == depth else { cb_exit(1) }
     }
-    return (rb_now() - start) / Double(rounds * depth)
+    return (cb_now() - start) / Double(rounds * depth)
   }
 
   // MARK: Two processes
@@ -133,21 +133,21 @@ struct RingBench: ~Copyable {
       control.store32(0, at: 0)
       var driver = driverSide()
       var device = deviceSide()
-      let child = rb_fork()
+      let child = cb_fork()
       if child == 0 {
-        rb_pin(Int32(options.deviceCPU))
+        cb_pin(Int32(options.deviceCPU))
         serve(&device)
-        rb_exit(0)
+        cb_exit(0)
       }
-      rb_pin(Int32(options.driverCPU))
+      cb_pin(Int32(options.driverCPU))
       drive(&driver, options.total / 20 + 1000)
-      let start = rb_now()
+      let start = cb_now()
       drive(&driver, options.total)
-      values[run] = (rb_now() - start) / Double(options.total)
+      values[run] = (cb_now() - start) / Double(options.total)
       control.store32(1, at: 0)
-      rb_signal(kick)
-      rb_join(child)
-      guard control.load32(4) == 0 else { rb_exit(1) }
+      cb_signal(kick)
+      cb_join(child)
+      guard control.load32(4) == 0 else { cb_exit(1) }
     }
     report(options.mode.rawValue, &values, options.driverCPU, options.deviceCPU)
   }
@@ -165,7 +165,7 @@ struct RingBench: ~Copyable {
       if options.isPausing { Ordering.spinHint() }
       return true
     }
-    let now = rb_now()
+    let now = cb_now()
     if since == 0 { since = now }
     return now - since < Double(options.spin)
   }
@@ -190,7 +190,7 @@ struct RingBench: ~Copyable {
       Ordering.fullFence()
       if device.queue.hasPending() { continue }
       if control.load32(0) != 0 { return }
-      rb_wait(kick)
+      cb_wait(kick)
       since = 0
     }
   }
@@ -224,7 +224,7 @@ struct RingBench: ~Copyable {
       // Pairs with the device's fence between publishing and its look at the event index.
       Ordering.fullFence()
       if driver.queue.hasPending() { continue }
-      rb_wait(call)
+      cb_wait(call)
       since = 0
     }
   }

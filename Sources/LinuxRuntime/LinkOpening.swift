@@ -36,7 +36,7 @@ public func openLink(
   }
 }
 
-private func explain(_ error: SimulatorPeerError, _ path: String, _ own: PeerID) -> String {
+func explain(_ error: SimulatorPeerError, _ path: String, _ own: PeerID) -> String {
   switch error {
   case .noServer(let cause):
     "link \(path): \(cause.text); is ivshmem-sim running there, and may you use its socket?"

@@ -62,9 +62,7 @@ public struct StatusTool: Sendable {
   private func observe() throws(UsageError) -> SimulatorObserver {
     do throws(SimulatorPeerError) {
       return try SimulatorObserver(socketPath: link.socketPath)
-    } catch {
-      throw UsageError("link \(link.socketPath): \(error); is ivshmem-sim running there?")
-    }
+    } catch { throw UsageError(explain(error, link.socketPath, link.own(.backEnd))) }
   }
 
   typealias Fields = [(name: String, value: String)]

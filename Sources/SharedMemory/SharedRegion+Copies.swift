@@ -49,7 +49,7 @@ extension SharedRegion {
     return unsafe UnsafeRawPointer(base + range.offset)
   }
 
-  /// The address of checked writable bytes, for system calls; see ``unsafeAddress(of:)-(ReadableRange)``.
+  /// The address of checked writable bytes, for system calls, as for readable ones.
   @unsafe
   public func unsafeAddress(of range: WritableRange) -> UnsafeMutableRawPointer {
     precondition(range.offset >= 0 && range.offset <= count &- range.count)

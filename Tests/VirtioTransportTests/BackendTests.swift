@@ -1,6 +1,7 @@
 import Foundation
 import IVShmem
 import SharedMemory
+import Simulator
 import Testing
 import VirtioBlock
 import VirtioDevice
@@ -11,10 +12,10 @@ import Virtqueue
 
 /// A back-end with a block device, and a front-end that is moved by hand, register by register.
 struct Pair: ~Copyable {
-  let memory: PairedMemory
+  let memory: ScheduledLink
   let medium = MemoryMedium(byteCount: 64 * 512)
-  var backend: Backend<PairedPlatform, BlockDevice<MemoryHost>>
-  var front: NativeLink<PairedPlatform>
+  var backend: Backend<ScheduledPeer, BlockDevice<MemoryHost>>
+  var front: NativeLink<ScheduledPeer>
   var transactions = DriverTransactions()
 
   init(_ placement: Placement, seed: UInt64 = 1) throws {
@@ -30,12 +31,12 @@ struct Pair: ~Copyable {
   }
 
   static func makeBackend(
-    _ link: consuming NativeLink<PairedPlatform>, _ medium: MemoryMedium
-  ) -> Backend<PairedPlatform, BlockDevice<MemoryHost>> {
+    _ link: consuming NativeLink<ScheduledPeer>, _ medium: MemoryMedium
+  ) -> Backend<ScheduledPeer, BlockDevice<MemoryHost>> {
     let base = UnsafeMutableRawPointer.allocate(byteCount: 1 << 20, alignment: 64)
     var arena = unsafe PrivateArena(unsafeBase: base, count: 1 << 20)
     guard
-      var backend = Backend<PairedPlatform, BlockDevice<MemoryHost>>(link: link, arena: &arena),
+      var backend = Backend<ScheduledPeer, BlockDevice<MemoryHost>>(link: link, arena: &arena),
       let size = QueueSize(16),
       let device = BlockDevice(
         host: MemoryHost(medium: medium), maximumQueueSize: size, slots: 8, arena: &arena),

@@ -31,6 +31,14 @@ struct Rig: ~Copyable {
       features: features, maximumChainLength: chain)
   }
 
+  /// Fresh memory and books, as after `init`; no queue of before may be used.
+  mutating func startOver() {
+    for offset in stride(from: 0, to: Self.total, by: 8) {
+      region.store64(0xa5a5_a5a5_a5a5_a5a5, at: offset)
+    }
+    arena.reuse()
+  }
+
   mutating func device() throws -> DeviceQueue {
     try DeviceQueue(configuration, in: region, access: access, arena: &arena)
   }
