@@ -265,8 +265,10 @@ public struct BlockClient: ~Copyable {
 
   /// Looks a while, then sleeps; takes a lost back-end up again.
   private mutating func wait() throws(ClientError) {
-    for _ in 0..<200 where front.isConnected && !front.hasCompletion { Ordering.spinHint() }
-    if front.hasCompletion { return }
+    for _ in 0..<500 {
+      if front.hasCompletion { return }
+      Ordering.spinHint()
+    }
     if front.step() { return try recover() }
     switch front.sleep(until: nil) {
     case .event, .deadline: break

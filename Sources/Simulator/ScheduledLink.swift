@@ -17,6 +17,9 @@ public final class ScheduledLink {
   public var time: UInt64 = 0
   /// One wait in so many ends with an interrupt that nobody raised; 0: none.
   public var spuriousOneIn: UInt64 = 0
+  /// The other side's turn: called at each wait, before it is decided. Whatever it does to the
+  /// memory, the waiting side has to survive it.
+  public var onWait: (() -> Void)?
   var armed: [Bool] = [false, false]
   var events: [Int] = [0, 0]
   var states: [UInt32] = [0, 0]
@@ -120,6 +123,7 @@ public struct ScheduledPeer: Platform, ~Copyable {
 
   /// Never blocks: `.event` when one is pending (or spuriously), else `.deadline`.
   public mutating func wait(until deadline: Instant?) -> WaitOutcome {
+    link.onWait?()
     if link.spuriousOneIn > 0, link.next() % link.spuriousOneIn == 0 { return .event }
     guard link.events[own] > 0 else { return .deadline }
     link.events[own] = 0
