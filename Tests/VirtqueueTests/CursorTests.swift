@@ -6,7 +6,8 @@ import Virtqueue
 @Suite struct CursorTests {
   /// A chain of the given lengths; the bytes are `dice`'s, and also returned in order.
   static func offer(
-    _ rig: inout Rig, _ driver: inout DriverQueue, readable: [Int], writable: [Int], _ dice: inout Dice
+    _ rig: inout Rig, _ driver: inout DriverQueue, readable: [Int], writable: [Int],
+    _ dice: inout Dice
   ) throws -> [UInt8] {
     var bytes: [UInt8] = []
     var offset = Rig.dataBase

@@ -12,7 +12,8 @@ import Virtqueue
   /// Overwrites one word in one of the rings, often with a value that nearly fits.
   static func strike(_ region: SharedRegion, _ dice: inout Dice) {
     let spots = [
-      (Rig.ringBase, 8 * 16), (Rig.ringBase + 0x4000, 6 + 2 * 8), (Rig.ringBase + 0x6000, 6 + 8 * 8),
+      (Rig.ringBase, 8 * 16), (Rig.ringBase + 0x4000, 6 + 2 * 8),
+      (Rig.ringBase + 0x6000, 6 + 8 * 8),
       (0xb000, 8 * 8 * 16),
     ]
     let (start, length) = spots[dice.below(spots.count)]
