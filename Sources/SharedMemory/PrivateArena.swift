@@ -66,23 +66,35 @@ public struct PrivateTable<T: BitwiseCopyable>: @unchecked Sendable {
   /// The number of entries.
   public let count: Int
 
-  @unsafe @usableFromInline
+  @unsafe @inlinable @inline(__always)
   init(unsafeBase base: UnsafeMutablePointer<T>, count: Int) {
     unsafe self.base = base
     self.count = count
   }
+
+  /// The first entries, at most `limit` of them (0 or more).
+  @inlinable @inline(__always)
+  public func prefix(_ limit: Int) -> PrivateTable {
+    precondition(limit >= 0)
+    // SAFETY: not more entries than there are.
+    return unsafe PrivateTable(unsafeBase: base, count: min(count, limit))
+  }
+
+  /// Whether there is an entry at `index`; the subscript then needs no second comparison.
+  @inlinable @inline(__always)
+  public func contains(index: Int) -> Bool { UInt(bitPattern: index) < UInt(bitPattern: count) }
 
   /// The entry at `index`, below ``count``.
   @inlinable
   public subscript(index: Int) -> T {
     @inline(__always) get {
       // One comparison: a negative index becomes a huge one.
-      precondition(UInt(bitPattern: index) < UInt(bitPattern: count))
+      precondition(contains(index: index))
       return unsafe base[index]
     }
     @inline(__always) nonmutating set {
       // One comparison: a negative index becomes a huge one.
-      precondition(UInt(bitPattern: index) < UInt(bitPattern: count))
+      precondition(contains(index: index))
       unsafe base[index] = newValue
     }
   }

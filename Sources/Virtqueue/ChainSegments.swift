@@ -61,10 +61,18 @@ extension ChainSegments {
   /// Counts what a finished walk left in the tables.
   @inlinable @inline(__always)
   mutating func adopt(_ chain: OpenChain) {
-    readableSegments = Int(bitPattern: chain.readables)
-    segmentCount = Int(bitPattern: chain.count)
+    readableSegments = chain.readables
+    segmentCount = chain.count
     readableBytes = Int(truncatingIfNeeded: chain.readableBytes)
     byteCount = Int(truncatingIfNeeded: chain.bytes)
+  }
+
+  @usableFromInline
+  mutating func removeAll() {
+    readableSegments = 0
+    segmentCount = 0
+    readableBytes = 0
+    byteCount = 0
   }
 
   /// Copies readable bytes of the chain, from `start`, into private memory, across segment

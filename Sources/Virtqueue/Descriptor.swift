@@ -45,16 +45,15 @@ struct Descriptor {
 /// What was found of a chain so far; in registers while the chain is walked.
 @usableFromInline
 struct OpenChain {
-  @usableFromInline let limit: UInt
   /// Segments and bytes so far, readable and writable ones together.
-  @usableFromInline var count: UInt = 0
+  @usableFromInline var count = 0
   @usableFromInline var bytes: UInt64 = 0
   /// The readable part of them, once it has ended.
-  @usableFromInline var readables: UInt = 0
+  @usableFromInline var readables = 0
   @usableFromInline var readableBytes: UInt64 = 0
 
   @inlinable @inline(__always)
-  init(limit: UInt) { self.limit = limit }
+  init() {}
 
   @inlinable @inline(__always)
   mutating func add(_ byteCount: UInt32) {

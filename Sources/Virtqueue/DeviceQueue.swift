@@ -118,7 +118,7 @@ public struct DeviceQueue: ~Copyable {
     do throws(QueueError) {
       try walk(from: head, into: &segments)
     } catch {
-      segments.adopt(OpenChain(limit: 0))
+      segments.removeAll()
       throw poison(error)
     }
     if features.contains(.inOrder) { order[nextAvailable.rawValue] = head }
@@ -156,11 +156,11 @@ public struct DeviceQueue: ~Copyable {
   /// would be copied to the stack.
   @inlinable @inline(__always)
   mutating func walk(from head: UInt16, into segments: inout ChainSegments) throws(QueueError) {
-    var chain = OpenChain(
-      limit: min(UInt(bitPattern: chainLimit), UInt(bitPattern: segments.capacity)))
+    var chain = OpenChain()
+    let readables = segments.readables.prefix(chainLimit)
     var descriptor = Descriptor(descriptors, head)
     while descriptor.flags & (Flag.write | Flag.indirect) == 0 {
-      try appendReadable(descriptor, &chain, to: segments)
+      try appendReadable(descriptor, &chain, to: readables)
       guard descriptor.hasNext else {
         chain.endReadable()
         return try finish(chain, segments: &segments)
@@ -168,12 +168,13 @@ public struct DeviceQueue: ~Copyable {
       descriptor = try following(descriptor)
     }
     chain.endReadable()
+    let writables = segments.writables.prefix(chainLimit)
     while descriptor.flags & Flag.indirect == 0 {
-      try appendWritable(descriptor, &chain, to: segments)
+      try appendWritable(descriptor, &chain, to: writables)
       guard descriptor.hasNext else { return try finish(chain, segments: &segments) }
       descriptor = try following(descriptor)
     }
-    try finish(walkIndirect(descriptor, chain, into: segments), segments: &segments)
+    try finish(walkIndirect(descriptor, chain, readables, writables), segments: &segments)
   }
 
   @inlinable @inline(__always)
@@ -195,32 +196,33 @@ public struct DeviceQueue: ~Copyable {
 
   @inlinable @inline(__always)
   mutating func appendReadable(
-    _ descriptor: Descriptor, _ chain: inout OpenChain, to segments: borrowing ChainSegments
+    _ descriptor: Descriptor, _ chain: inout OpenChain, to table: PrivateTable<ReadableRange>
   ) throws(QueueError) {
-    guard chain.count < chain.limit else { throw .chainTooLong(limit: Int(chain.limit)) }
+    guard table.contains(index: chain.count) else { throw .chainTooLong(limit: table.count) }
     // A descriptor without a byte may point anywhere: the specification does not forbid it.
     guard let range = access.readable(descriptor.claim) ?? (descriptor.count == 0 ? .empty : nil)
     else { throw descriptor.outside(writable: false) }
-    segments.readables[Int(bitPattern: chain.count)] = range
+    table[chain.count] = range
     chain.add(descriptor.count)
   }
 
   @inlinable @inline(__always)
   mutating func appendWritable(
-    _ descriptor: Descriptor, _ chain: inout OpenChain, to segments: borrowing ChainSegments
+    _ descriptor: Descriptor, _ chain: inout OpenChain, to table: PrivateTable<WritableRange>
   ) throws(QueueError) {
     guard descriptor.flags & Flag.write != 0 else { throw .readableAfterWritable }
-    guard chain.count < chain.limit else { throw .chainTooLong(limit: Int(chain.limit)) }
+    guard table.contains(index: chain.count) else { throw .chainTooLong(limit: table.count) }
     guard let range = access.writable(descriptor.claim) ?? (descriptor.count == 0 ? .empty : nil)
     else { throw descriptor.outside(writable: true) }
-    segments.writables[Int(bitPattern: chain.count)] = range
+    table[chain.count] = range
     chain.add(descriptor.count)
   }
 
   /// Walks a table of its own (VIRTIO 1.4, 2.7.5.3): never nested, never continued behind it.
   @usableFromInline @inline(never)
   mutating func walkIndirect(
-    _ outer: Descriptor, _ found: OpenChain, into segments: borrowing ChainSegments
+    _ outer: Descriptor, _ found: OpenChain, _ readables: PrivateTable<ReadableRange>,
+    _ writables: PrivateTable<WritableRange>
   ) throws(QueueError) -> OpenChain {
     guard features.contains(.indirectDescriptors), !outer.hasNext, outer.count > 0,
       outer.count % 16 == 0
@@ -238,10 +240,10 @@ public struct DeviceQueue: ~Copyable {
         throw .badIndirect(length: outer.count, flags: descriptor.flags)
       }
       if descriptor.flags & Flag.write == 0, !chain.hasWritable {
-        try appendReadable(descriptor, &chain, to: segments)
+        try appendReadable(descriptor, &chain, to: readables)
         chain.endReadable()
       } else {
-        try appendWritable(descriptor, &chain, to: segments)
+        try appendWritable(descriptor, &chain, to: writables)
       }
       guard descriptor.hasNext else { return chain }
       index = Int(descriptor.next)
