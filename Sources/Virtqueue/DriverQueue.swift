@@ -154,8 +154,17 @@ public struct DriverQueue: ~Copyable {
     readable: Span<BufferSegment>, writable: Span<BufferSegment>, token: UInt32
   ) throws(AddError) {
     var chain = try open(length: readable.count &+ writable.count)
-    for position in readable.indices { put(readable[position], isWritable: false, &chain) }
-    for position in writable.indices { put(writable[position], isWritable: true, &chain) }
+    if chain.table < 0 {
+      for position in readable.indices { putDirect(readable[position], flags: 0, &chain) }
+      for position in writable.indices {
+        putDirect(writable[position], flags: Flag.write, &chain)
+      }
+    } else {
+      for position in readable.indices { putIndirect(readable[position], flags: 0, &chain) }
+      for position in writable.indices {
+        putIndirect(writable[position], flags: Flag.write, &chain)
+      }
+    }
     close(chain, token)
   }
 
@@ -168,8 +177,16 @@ public struct DriverQueue: ~Copyable {
     _ buffers: InlineArray<count, BufferSegment>, readableCount: Int, token: UInt32
   ) throws(AddError) {
     var chain = try open(length: count)
-    for position in 0..<count {
-      put(buffers[position], isWritable: position >= readableCount, &chain)
+    if chain.table < 0 {
+      for position in 0..<count {
+        let flags = position < readableCount ? 0 : Flag.write
+        putDirect(buffers[position], flags: flags, &chain)
+      }
+    } else {
+      for position in 0..<count {
+        let flags = position < readableCount ? 0 : Flag.write
+        putIndirect(buffers[position], flags: flags, &chain)
+      }
     }
     close(chain, token)
   }
@@ -186,6 +203,8 @@ public struct DriverQueue: ~Copyable {
     @usableFromInline var index: UInt16
     @usableFromInline var last: UInt16
     @usableFromInline var given: UInt64 = 0
+    /// All lengths or-ed together: one comparison at the end finds a length that is none.
+    @usableFromInline var lengthBits = 0
 
     @inlinable @inline(__always)
     init(head: UInt16, table: Int, length: Int) {
@@ -194,6 +213,17 @@ public struct DriverQueue: ~Copyable {
       self.length = length
       index = head
       last = head
+    }
+
+    /// Counts `buffer` in; the second half of its descriptor, without next.
+    @inlinable @inline(__always)
+    mutating func word(for buffer: BufferSegment, flags: UInt16) -> UInt64 {
+      position &+= 1
+      let count = UInt64(truncatingIfNeeded: buffer.count)
+      lengthBits |= buffer.count
+      if flags & Flag.write != 0 { given &+= count }
+      let all = position < length ? flags | Flag.next : flags
+      return count | UInt64(all) &<< 32
     }
   }
 
@@ -212,30 +242,31 @@ public struct DriverQueue: ~Copyable {
     return PendingChain(head: freeHead, table: table, length: length)
   }
 
+  /// Writes the next descriptor of a chain in the ring's own table.
   @inlinable @inline(__always)
-  mutating func put(_ buffer: BufferSegment, isWritable: Bool, _ chain: inout PendingChain) {
-    let count = UInt32(buffer.count)
-    chain.position &+= 1
-    let isLast = chain.position == chain.length
-    let flags = (isWritable ? Flag.write : 0) | (isLast ? 0 : Flag.next)
-    if isWritable { chain.given &+= UInt64(count) }
-    let address = access.address(ofOffset: buffer.offset)
-    let word = UInt64(count) | UInt64(flags) &<< 32
-    if chain.table < 0 {
-      let next = nextFree[chain.index]
-      descriptors.store64(address, Int(chain.index), field: 0)
-      descriptors.store64(word | UInt64(next) &<< 48, Int(chain.index), field: 8)
-      chain.last = chain.index
-      chain.index = next
-    } else {
-      let start = chain.table &+ 16 &* (chain.position &- 1)
-      region.store64(address, at: start)
-      region.store64(word | UInt64(isLast ? 0 : chain.position) &<< 48, at: start &+ 8)
-    }
+  mutating func putDirect(_ buffer: BufferSegment, flags: UInt16, _ chain: inout PendingChain) {
+    let next = nextFree[chain.index]
+    let word = chain.word(for: buffer, flags: flags)
+    descriptors.store64(access.address(ofOffset: buffer.offset), Int(chain.index), field: 0)
+    // The last one names a next, too, which its flags tell the device not to follow.
+    descriptors.store64(word | UInt64(next) &<< 48, Int(chain.index), field: 8)
+    chain.last = chain.index
+    chain.index = next
+  }
+
+  /// Writes the next descriptor of a chain in an indirect table.
+  @inlinable @inline(__always)
+  mutating func putIndirect(_ buffer: BufferSegment, flags: UInt16, _ chain: inout PendingChain) {
+    let start = chain.table &+ 16 &* chain.position
+    let word = chain.word(for: buffer, flags: flags)
+    let next = word & (1 << 32) == 0 ? 0 : UInt64(chain.position)
+    region.store64(access.address(ofOffset: buffer.offset), at: start)
+    region.store64(word | next &<< 48, at: start &+ 8)
   }
 
   @inlinable @inline(__always)
   mutating func close(_ chain: PendingChain, _ token: UInt32) {
+    precondition(chain.lengthBits >> 32 == 0, "a buffer has less than 2^32 bytes")
     precondition(chain.given <= UInt64(UInt32.max), "a chain has less than 2^32 bytes")
     var length = UInt16(truncatingIfNeeded: chain.length)
     var next = chain.index
