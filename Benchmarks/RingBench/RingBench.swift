@@ -21,9 +21,11 @@ struct RingBench: ~Copyable {
   init(_ options: BenchOptions) {
     self.options = options
     guard let memory = unsafe cb_map(UInt64(Self.regionBytes), options.hasHugePages ? 1 : 0),
-      let page = unsafe cb_map(4096, 0), let books = unsafe cb_map(1 << 20, 0),
+      let page = unsafe cb_map(4096, 0),
       let size = QueueSize(options.size)
     else { cb_exit(1) }
+    // Private, as the books of two cells are: after the fork each side has its own.
+    let books = UnsafeMutableRawPointer.allocate(byteCount: 1 << 20, alignment: 4096)
     // SAFETY: fresh mappings that stay for the life of the process.
     region = unsafe SharedRegion(unsafeBase: memory, count: Self.regionBytes)
     control = unsafe SharedRegion(unsafeBase: page, count: 4096)

@@ -149,7 +149,7 @@ public struct DriverQueue: ~Copyable {
   /// back with the used chain.
   ///
   /// - Throws: that there is no room now, or never; nothing was added then.
-  @inlinable
+  @inlinable @inline(__always)
   public mutating func add(
     readable: Span<BufferSegment>, writable: Span<BufferSegment>, token: UInt32
   ) throws(AddError) {
@@ -172,7 +172,7 @@ public struct DriverQueue: ~Copyable {
   /// `readableCount` are for the device to read, the others to write.
   ///
   /// - Throws: that there is no room now, or never; nothing was added then.
-  @inlinable
+  @inlinable @inline(__always)
   public mutating func add<let count: Int>(
     _ buffers: InlineArray<count, BufferSegment>, readableCount: Int, token: UInt32
   ) throws(AddError) {
@@ -323,7 +323,7 @@ public struct DriverQueue: ~Copyable {
   /// The next chain the device has used, or `nil` when there is none.
   ///
   /// - Throws: what the device did wrong; the queue is poisoned then.
-  @inlinable
+  @inlinable @inline(__always)
   public mutating func takeUsed() throws(QueueError) -> UsedChain? {
     if nextUsed == seenUsed {
       guard try look() else { return nil }
@@ -375,7 +375,7 @@ public struct DriverQueue: ~Copyable {
   ///
   /// Descriptors are used in ring order then (2.7.5.2): freed ones join the end of the free list,
   /// which is where they are linked already.
-  @usableFromInline
+  @usableFromInline @inline(never)
   mutating func takeUsedInOrder() throws(QueueError) -> UsedChain? {
     let head = order[nextUsed.rawValue]
     let shadow = shadows[head]
