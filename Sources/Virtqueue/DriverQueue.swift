@@ -125,7 +125,7 @@ public struct DriverQueue: ~Copyable {
 
   /// Adds a chain of the given buffers; the device sees it after ``publish()``. `token` comes
   /// back with the used chain.
-  @inlinable
+  @inlinable @inline(__always)
   public mutating func add(
     readable: Span<BufferSegment>, writable: Span<BufferSegment>, token: UInt32
   ) throws(AddError) {
@@ -157,8 +157,9 @@ public struct DriverQueue: ~Copyable {
     makeAvailable(head, length: UInt16(truncatingIfNeeded: length), given, token)
   }
 
+  // Mutating, though nothing of it changes: a borrow would copy the whole queue.
   @inlinable @inline(__always)
-  func writeDirect(
+  mutating func writeDirect(
     _ index: UInt16, _ segment: BufferSegment, _ flags: UInt16, isLast: Bool
   ) -> UInt16 {
     let next = nextFree[Int(index)]
@@ -244,7 +245,7 @@ public struct DriverQueue: ~Copyable {
   /// The next chain the device has used, or `nil` when there is none.
   ///
   /// - Throws: what the device did wrong; the queue is poisoned then.
-  @inlinable
+  @inlinable @inline(__always)
   public mutating func takeUsed() throws(QueueError) -> UsedChain? {
     guard !hasFailed else { throw .poisoned }
     if features.contains(.inOrder) { return try takeUsedInOrder() }
