@@ -4,7 +4,7 @@ public import SharedMemory
 /// into descriptors is the driver's affair (VIRTIO 1.4, 2.7.4, message framing).
 ///
 /// Every shared byte is read once. A cursor cannot outlive the segments it walks.
-public struct ChainReader: ~Escapable {
+public struct ChainReader: ~Copyable, ~Escapable {
   private let segments: PrivateTable<ReadableRange>
   private let segmentCount: Int
   private let region: SharedRegion
@@ -66,7 +66,7 @@ public struct ChainReader: ~Escapable {
 /// Writes the writable bytes of a chain in order, across segment boundaries.
 ///
 /// A cursor cannot outlive the segments it walks.
-public struct ChainWriter: ~Escapable {
+public struct ChainWriter: ~Copyable, ~Escapable {
   private let segments: PrivateTable<WritableRange>
   private let segmentCount: Int
   private let region: SharedRegion
