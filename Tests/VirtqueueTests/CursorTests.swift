@@ -38,6 +38,19 @@ import Virtqueue
     var driver = try rig.driver()
     var device = try rig.device()
     var segments = rig.segments()
+    // One value for several chains: what the last one left in the tables must not show.
+    for _ in 0..<4 {
+      try Self.exchange(&rig, &driver, &device, &segments, &dice, seed)
+      while try driver.takeUsed() != nil {}
+    }
+    let whole = rig.guardsAreWhole
+    #expect(whole)
+  }
+
+  static func exchange(
+    _ rig: inout Rig, _ driver: inout DriverQueue, _ device: inout DeviceQueue,
+    _ segments: inout ChainSegments, _ dice: inout Dice, _ seed: UInt64
+  ) throws {
     let readable = (0..<1 + dice.below(5)).map { _ in dice.below(9) } + [1]
     let writable = (0..<1 + dice.below(5)).map { _ in dice.below(9) } + [1]
     let bytes = try Self.offer(
@@ -62,8 +75,7 @@ import Virtqueue
     let last = segments.lastWritableByte
     #expect(last.map { rig.region.load8($0.offset) } == message[room - 1])
     device.complete(chain, written: UInt32(room))
-    let whole = rig.guardsAreWhole
-    #expect(whole)
+    _ = device.publish()
   }
 
   /// Reads, or skips one byte and reads it by offset, in steps of any length.
