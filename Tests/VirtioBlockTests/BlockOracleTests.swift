@@ -4,6 +4,9 @@ import Testing
 import VirtioBlock
 import Virtqueue
 
+/// Where the descriptors of a chain end; those of the writable part by the length of its data.
+typealias BlockCuts = (readable: [Int], writable: @Sendable (Int) -> [Int])
+
 /// A medium of four sectors as an array, with the rules of VIRTIO 1.4, 5.2.6 said once more.
 struct BlockModel {
   var bytes: [UInt8]
@@ -69,7 +72,7 @@ struct BlockModel {
   static let types: [UInt32] = [0, 1, 2, 4, 5, 8, 11, 13, 14, 0x8000_0000, .max]
   /// Where the descriptors end: usual, header split, everything apart, header and data merged,
   /// status with the data, single bytes around every border.
-  static let layouts: [(readable: [Int], writable: (Int) -> [Int])] = [
+  static let layouts: [BlockCuts] = [
     ([16], { [$0] }), ([8, 16], { [$0] }), ([1, 4, 8, 15, 16, 17], { [1, $0 - 1, $0] }),
     ([], { _ in [] }), ([20, 300], { [$0 - 300] }), ([15, 16, 17, 528], { [511, 512, $0] }),
   ]
@@ -96,7 +99,7 @@ struct BlockModel {
   static func check(
     _ rig: inout BlockRig<MemoryBlockHost>, _ driver: inout DriverQueue,
     _ model: inout BlockModel, _ type: UInt32, _ sector: UInt64, _ length: Int,
-    _ layout: (readable: [Int], writable: (Int) -> [Int]), _ dice: inout BlockDice
+    _ layout: BlockCuts, _ dice: inout BlockDice
   ) throws {
     let isOut = type == 1 || type == 11 || type == 13
     var data = isOut ? dice.bytes(length) : []

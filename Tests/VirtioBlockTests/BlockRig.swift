@@ -26,6 +26,7 @@ struct BlockAnswer: Equatable {
 }
 
 /// A block device over real rings in a private region, moved by hand.
+@safe
 struct BlockRig<Host: BlockHost & ~Copyable>: ~Copyable {
   static var total: Int { 8 << 20 }
   static var dataBase: Int { 0x40000 }
@@ -38,7 +39,7 @@ struct BlockRig<Host: BlockHost & ~Copyable>: ~Copyable {
   private var generation: UInt32 = 1
   private var segments: ChainSegments
   let region: SharedRegion
-  let driverBooks: PrivateArena
+  var driverBooks: PrivateArena
   var device: BlockDevice<Host>
   var queue: DeviceQueue
 
@@ -51,9 +52,9 @@ struct BlockRig<Host: BlockHost & ~Copyable>: ~Copyable {
     _ host: consuming Host, queueSize: UInt32 = 256, slots: Int = 64,
     features: FeatureSet = Self.everything, isUnalignedSafe: Bool = true
   ) throws {
-    memory = .allocate(byteCount: Self.total, alignment: 4096)
+    unsafe memory = .allocate(byteCount: Self.total, alignment: 4096)
     unsafe memory.initializeMemory(as: UInt8.self, repeating: 0xa5, count: Self.total)
-    books = .allocate(byteCount: 1 << 20, alignment: 64)
+    unsafe books = .allocate(byteCount: 1 << 20, alignment: 64)
     region = unsafe SharedRegion(
       unsafeBase: memory, count: Self.total, isUnalignedSafe: isUnalignedSafe)
     var arena = unsafe PrivateArena(unsafeBase: books, count: 1 << 20)
@@ -154,9 +155,10 @@ struct BlockRig<Host: BlockHost & ~Copyable>: ~Copyable {
     try driver.add(readable: out.span, writable: into.span, token: 7)
     _ = driver.publish()
     var used: UsedChain?
-    for _ in 0..<5_000_000 where used == nil {
+    for _ in 0..<5_000_000 {
       try pump()
       used = try driver.takeUsed()
+      if used != nil { break }
     }
     guard let used else { preconditionFailure("the device never answered") }
     return BlockAnswer(
