@@ -40,13 +40,14 @@ let core: [Target] = [
 /// Linux, inside the future shared library: no Foundation.
 let linux: [Target] = [
   .target(name: "CLinux"),
+  .target(name: "CHostFile"),
   .target(name: "LinuxSupport", dependencies: ["CLinux"], swiftSettings: strict),
   .target(
     name: "SimulatorPeer", dependencies: ["CLinux", "LinuxSupport", "SharedMemory", "IVShmem"],
     swiftSettings: strict),
   .target(
     name: "HostResources",
-    dependencies: ["CLinux", "LinuxSupport", "SharedMemory", "Virtqueue", "VirtioBlock"],
+    dependencies: ["CLinux", "CHostFile", "LinuxSupport", "SharedMemory", "Virtqueue", "VirtioBlock"],
     swiftSettings: strict),
 ]
 
@@ -107,6 +108,17 @@ let tests: [Target] = [
     dependencies: [
       "CLinux", "LinuxSupport", "SharedMemory", "IVShmem", "SimulatorPeer", "Simulator",
       "CommandOptions", "LinuxRuntime", "VirtioBlock", "HostResources", "Virtqueue",
+    ],
+    swiftSettings: strict),
+  .testTarget(
+    name: "VirtioBlockTests",
+    dependencies: ["SharedMemory", "Virtqueue", "VirtioDevice", "VirtioBlock", "HostResources"],
+    swiftSettings: strict),
+  .testTarget(
+    name: "HostResourcesTests",
+    dependencies: [
+      "CLinux", "CHostFile", "LinuxSupport", "SharedMemory", "Virtqueue", "VirtioDevice",
+      "VirtioBlock", "HostResources",
     ],
     swiftSettings: strict),
   .testTarget(name: "HouseRulesTests", swiftSettings: strict),
