@@ -47,7 +47,9 @@ let linux: [Target] = [
     swiftSettings: strict),
   .target(
     name: "HostResources",
-    dependencies: ["CLinux", "CHostFile", "LinuxSupport", "SharedMemory", "Virtqueue", "VirtioBlock"],
+    dependencies: [
+      "CLinux", "CHostFile", "LinuxSupport", "SharedMemory", "Virtqueue", "VirtioBlock",
+    ],
     swiftSettings: strict),
 ]
 

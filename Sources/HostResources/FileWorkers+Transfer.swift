@@ -89,7 +89,8 @@ extension FileWorkers {
     var item = unsafe work[slot]
     defer { unsafe work[slot] = item }
     while item.first < item.count {
-      let result = unsafe item.isBounced
+      let result =
+        unsafe item.isBounced
         ? moveBounced(slot, item, mayWait, bounce) : moveStraight(slot, item, mayWait)
       if result > 0 {
         advance(slot, &item, result)

@@ -121,7 +121,9 @@ import Virtqueue
     let half = try rig.request(&driver, 0, sector: 7, room: 1024)
     #expect(half.status == 1)
     #expect(
-      log.all == ["\(path): read of 1024 bytes at 3584 failed: no byte at 4096, the file was cut off"]
+      log.all == [
+        "\(path): read of 1024 bytes at 3584 failed: no byte at 4096, the file was cut off"
+      ]
     )
     let errors = rig.device.counters.hostErrors
     #expect(errors == 1)

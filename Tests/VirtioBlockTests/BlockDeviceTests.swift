@@ -107,13 +107,14 @@ import Virtqueue
 
   /// Whether a write has to be stable, by the agreed features and what the driver chose
   /// (VIRTIO 1.4, 5.2.5.2 and 5.2.6.2).
-  @Test(arguments: [
-    // FLUSH (9), CONFIG_WCE (11), written before DRIVER_OK, written after it; stable
-    (false, false, nil, nil, true), (true, false, nil, nil, false),
-    (true, true, nil, nil, false), (true, true, nil, 0, true), (true, true, 0, nil, true),
-    (true, true, 0, 1, false), (false, true, nil, nil, true), (false, true, nil, 1, true),
-    (true, false, 0, nil, false),
-  ] as [(Bool, Bool, UInt64?, UInt64?, Bool)])
+  @Test(
+    arguments: [
+      // FLUSH (9), CONFIG_WCE (11), written before DRIVER_OK, written after it; stable
+      (false, false, nil, nil, true), (true, false, nil, nil, false),
+      (true, true, nil, nil, false), (true, true, nil, 0, true), (true, true, 0, nil, true),
+      (true, true, 0, 1, false), (false, true, nil, nil, true), (false, true, nil, 1, true),
+      (true, false, 0, nil, false),
+    ] as [(Bool, Bool, UInt64?, UInt64?, Bool)])
   func cacheModes(
     flush: Bool, configurable: Bool, before: UInt64?, after: UInt64?, stable: Bool
   ) throws {

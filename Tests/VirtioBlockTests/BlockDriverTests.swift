@@ -50,7 +50,8 @@ import Virtqueue
     BufferSegment(offset: data + index * 8192, count: count)
   }
 
-  static func finish(_ rig: inout Rig, _ driver: inout BlockDriver) throws -> BlockDriverCompletion {
+  static func finish(_ rig: inout Rig, _ driver: inout BlockDriver) throws -> BlockDriverCompletion
+  {
     _ = driver.publish()
     for _ in 0..<100 {
       try rig.pump()
