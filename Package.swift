@@ -30,6 +30,9 @@ let core: [Target] = [
     name: "VirtioBlock", dependencies: ["SharedMemory", "Virtqueue", "VirtioDevice"],
     swiftSettings: strict),
   .target(
+    name: "VirtioEntropy", dependencies: ["SharedMemory", "Virtqueue", "VirtioDevice"],
+    swiftSettings: strict),
+  .target(
     name: "DeviceRuntime",
     dependencies: [
       "SharedMemory", "IVShmem", "Virtqueue", "VirtioDevice", "VirtioTransport", "VirtioBlock",
@@ -41,6 +44,7 @@ let core: [Target] = [
 let linux: [Target] = [
   .target(name: "CLinux"),
   .target(name: "CHostFile"),
+  .target(name: "CHostConsole"),
   .target(name: "LinuxSupport", dependencies: ["CLinux"], swiftSettings: strict),
   .target(
     name: "SimulatorPeer", dependencies: ["CLinux", "LinuxSupport", "SharedMemory", "IVShmem"],
@@ -48,7 +52,8 @@ let linux: [Target] = [
   .target(
     name: "HostResources",
     dependencies: [
-      "CLinux", "CHostFile", "LinuxSupport", "SharedMemory", "Virtqueue", "VirtioBlock",
+      "CLinux", "CHostFile", "CHostConsole", "LinuxSupport", "SharedMemory", "Virtqueue",
+      "VirtioBlock", "VirtioEntropy",
     ],
     swiftSettings: strict),
 ]
@@ -71,8 +76,8 @@ let programs: [Target] = [
     name: "LinuxRuntime",
     dependencies: [
       "CLinux", "CommandOptions", "LinuxSupport", "SharedMemory", "IVShmem", "Virtqueue",
-      "VirtioDevice", "VirtioTransport", "VirtioBlock", "DeviceRuntime", "SimulatorPeer",
-      "HostResources",
+      "VirtioDevice", "VirtioTransport", "VirtioBlock", "VirtioEntropy", "DeviceRuntime",
+      "SimulatorPeer", "HostResources",
     ],
     swiftSettings: strict),
   .executableTarget(
@@ -115,6 +120,10 @@ let tests: [Target] = [
   .testTarget(
     name: "VirtioBlockTests",
     dependencies: ["SharedMemory", "Virtqueue", "VirtioDevice", "VirtioBlock", "HostResources"],
+    swiftSettings: strict),
+  .testTarget(
+    name: "StreamDeviceTests",
+    dependencies: ["SharedMemory", "Virtqueue", "VirtioDevice", "VirtioEntropy"],
     swiftSettings: strict),
   .testTarget(
     name: "HostResourcesTests",

@@ -1,14 +1,11 @@
 public import CommandOptions
 import DeviceRuntime
 import Glibc
-import HostResources
 import IVShmem
 import LinuxSupport
 import SharedMemory
 import SimulatorPeer
-import VirtioBlock
 import VirtioTransport
-import Virtqueue
 
 /// How a back-end process serves.
 public struct BackendOptions: Sendable {
@@ -46,16 +43,13 @@ public struct LinkReport: Sendable {
 /// One link of a back-end process: everything is opened by `init`, so that nothing is half-started
 /// when something is wrong.
 public struct BackendLink: ~Copyable {
-  typealias Device = BlockDevice<FileBlockHost>
+  typealias Device = ServedDevice
   private var backend: Backend<SimulatorPeer, Device>
   private let wake: LocalWake
   private let spin: UInt64
   private let name: String
   private let deviceCount: Int
   private let log: @Sendable (String) -> Void
-
-  /// Requests a device may have in flight.
-  static let slots = 256
 
   /// Opens the link and its devices.
   public init(_ options: BackendOptions.Link, _ runner: BackendOptions) throws(UsageError) {
@@ -78,38 +72,18 @@ public struct BackendLink: ~Copyable {
     let link = try openLink(options.link, side: .backEnd)
     let wake = link.platform.localWake
     var arena = PrivateMemory.arena(4 << 20)
-    guard var backend = Backend<SimulatorPeer, Device>(link: link, arena: &arena),
-      let size = QueueSize(256)
-    else { preconditionFailure("4 MiB hold a link") }
-    for (index, device) in options.devices.enumerated() {
-      let host: FileBlockHost
-      do throws(FileBlockError) {
-        host = try FileBlockHost(
-          path: device.file, isReadOnly: device.isReadOnly, wakeDescriptor: wake.descriptor,
-          slots: slots, segmentLimit: Device.segmentLimit + 2, workers: device.workers,
-          log: runner.log)
-      } catch { throw UsageError(explain(error)) }
+    guard var backend = Backend<SimulatorPeer, Device>(link: link, arena: &arena) else {
+      preconditionFailure("4 MiB hold a link")
+    }
+    for (index, specification) in options.devices.enumerated() {
+      let device = try ServedDevice.make(
+        specification, wakeDescriptor: wake.descriptor, log: runner.log)
       var own = PrivateMemory.arena(2 << 20)
-      guard
-        let model = Device(
-          host: host, queueCount: device.queueCount, maximumQueueSize: size, slots: slots,
-          arena: &own), backend.add(model, at: index, arena: &own)
-      else { preconditionFailure("2 MiB hold a device") }
+      guard backend.add(device, at: index, arena: &own) else {
+        preconditionFailure("2 MiB hold a device's queues")
+      }
     }
     return backend
-  }
-
-  private static func explain(_ error: FileBlockError) -> String {
-    switch error {
-    case .open(let path, let cause): "file \(path): \(cause.text)"
-    case .badKind(let path): "file \(path): neither a regular file nor a block device"
-    case .badSize(let path, let size):
-      "file \(path): \(size) bytes, expected a multiple of 512 and not 0; grow it with truncate"
-    case .inUse(let path, let holder):
-      "file \(path): in use by \(holder > 0 ? "pid \(holder)" : "another process");"
-        + " stop it, or give readonly on both sides"
-    case .system(let cause): "starting workers: \(cause.text)"
-    }
   }
 
   /// The event that ends a sleep.
@@ -173,18 +147,13 @@ public struct BackendLink: ~Copyable {
     json += "\"wakeUps\":\(link.wakeUps),\"peerErrors\":\(link.peerErrors),\"devices\":["
     for index in 0..<deviceCount {
       let counters = backend.slots[index].counters
-      let block = backend.slots[index].device.counters
       if index > 0 { json += "," }
       json += "{\"slot\":\(index),\"chains\":\(counters.chains),"
       json += "\"notificationsSeen\":\(counters.notificationsSeen),"
       json += "\"notificationsSent\":\(counters.notificationsSent),"
       json += "\"transactions\":\(counters.transactions),\"refusals\":\(counters.refusals),"
       json += "\"queueErrors\":\(counters.queueErrors),\"resets\":\(counters.resets),"
-      json += "\"reads\":\(block.reads),\"writes\":\(block.writes),"
-      json += "\"flushes\":\(block.flushes),\"discards\":\(block.discards),"
-      json += "\"bytesRead\":\(block.bytesRead),\"bytesWritten\":\(block.bytesWritten),"
-      json += "\"ioErrors\":\(block.ioErrors),\"unsupported\":\(block.unsupported),"
-      json += "\"malformed\":\(block.malformed)}"
+      json += backend.slots[index].device.countersJSON + "}"
     }
     return LinkReport(json: json + "]}")
   }

@@ -22,6 +22,10 @@ let usage = """
   Serves virtio devices to the front-end of each link. May be started before or after its peer, and
   restarted or killed at any time: the front-end submits again what was in flight.
 
+  devices:
+    block,file=PATH[,readonly][,queues=N][,workers=N]   a disk: a file or block device
+    entropy                                             random numbers from the kernel
+
   \(CommandOptions.help(specifications))
 
   examples:
