@@ -50,6 +50,10 @@ let linux: [Target] = [
     name: "SimulatorPeer", dependencies: ["CLinux", "LinuxSupport", "SharedMemory", "IVShmem"],
     swiftSettings: strict),
   .target(
+    name: "VhostUser",
+    dependencies: ["CLinux", "LinuxSupport", "SharedMemory", "Virtqueue", "VirtioDevice"],
+    swiftSettings: strict),
+  .target(
     name: "HostResources",
     dependencies: [
       "CLinux", "CHostFile", "CHostConsole", "LinuxSupport", "SharedMemory", "Virtqueue",
@@ -77,7 +81,7 @@ let programs: [Target] = [
     dependencies: [
       "CLinux", "CommandOptions", "LinuxSupport", "SharedMemory", "IVShmem", "Virtqueue",
       "VirtioDevice", "VirtioTransport", "VirtioBlock", "VirtioEntropy", "DeviceRuntime",
-      "SimulatorPeer", "HostResources",
+      "SimulatorPeer", "HostResources", "VhostUser",
     ],
     swiftSettings: strict),
   .executableTarget(

@@ -9,16 +9,32 @@ import VirtioTransport
 
 /// How a back-end process serves.
 public struct BackendOptions: Sendable {
-  /// A link with its devices, in slot order.
+  /// Where devices are served.
+  public enum Face: Sendable {
+    /// An ivshmem link.
+    case link(LinkSpecification)
+    /// A vhost-user socket at this path.
+    case vhostUser(String)
+
+    /// How the operator named it.
+    public var name: String {
+      switch self {
+      case .link(let link): "--link sim:\(link.socketPath)"
+      case .vhostUser(let path): "--vhost-user \(path)"
+      }
+    }
+  }
+
+  /// A link or socket with its devices, in slot order.
   public struct Link: Sendable {
-    /// Which link.
-    public var link: LinkSpecification
-    /// Its devices.
+    /// Which one.
+    public var face: Face
+    /// Its devices; a socket has exactly one.
     public var devices: [DeviceSpecification]
 
     /// States a link.
-    public init(link: LinkSpecification, devices: [DeviceSpecification]) {
-      self.link = link
+    public init(_ face: Face, devices: [DeviceSpecification]) {
+      self.face = face
       self.devices = devices
     }
   }
@@ -52,30 +68,34 @@ public struct BackendLink: ~Copyable {
   private let log: @Sendable (String) -> Void
 
   /// Opens the link and its devices.
-  public init(_ options: BackendOptions.Link, _ runner: BackendOptions) throws(UsageError) {
-    backend = try Self.open(options, runner)
+  public init(
+    _ specification: LinkSpecification, _ devices: [DeviceSpecification],
+    _ runner: BackendOptions
+  ) throws(UsageError) {
+    backend = try Self.open(specification, devices, runner)
     wake = backend.link.platform.localWake
     spin = runner.spinNanoseconds
-    name = options.link.socketPath
-    deviceCount = options.devices.count
+    name = specification.socketPath
+    deviceCount = devices.count
     log = runner.log
   }
 
   private static func open(
-    _ options: BackendOptions.Link, _ runner: BackendOptions
+    _ specification: LinkSpecification, _ devices: [DeviceSpecification],
+    _ runner: BackendOptions
   ) throws(UsageError) -> Backend<SimulatorPeer, Device> {
-    guard options.devices.count <= BlockLayout.slotCount else {
+    guard devices.count <= BlockLayout.slotCount else {
       throw UsageError(
-        "link \(options.link.socketPath): \(options.devices.count) devices, a link carries at"
+        "link \(specification.socketPath): \(devices.count) devices, a link carries at"
           + " most \(BlockLayout.slotCount)")
     }
-    let link = try openLink(options.link, side: .backEnd)
+    let link = try openLink(specification, side: .backEnd)
     let wake = link.platform.localWake
     var arena = PrivateMemory.arena(4 << 20)
     guard var backend = Backend<SimulatorPeer, Device>(link: link, arena: &arena) else {
       preconditionFailure("4 MiB hold a link")
     }
-    for (index, specification) in options.devices.enumerated() {
+    for (index, specification) in devices.enumerated() {
       let device = try ServedDevice.make(
         specification, wakeDescriptor: wake.descriptor, log: runner.log)
       var own = PrivateMemory.arena(2 << 20)
