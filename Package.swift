@@ -46,6 +46,10 @@ let linux: [Target] = [
     name: "SimulatorPeer", dependencies: ["CLinux", "LinuxSupport", "SharedMemory", "IVShmem"],
     swiftSettings: strict),
   .target(
+    name: "VhostUser",
+    dependencies: ["CLinux", "LinuxSupport", "SharedMemory", "Virtqueue", "VirtioDevice"],
+    swiftSettings: strict),
+  .target(
     name: "HostResources",
     dependencies: [
       "CLinux", "CHostFile", "LinuxSupport", "SharedMemory", "Virtqueue", "VirtioBlock",
@@ -72,7 +76,7 @@ let programs: [Target] = [
     dependencies: [
       "CLinux", "CommandOptions", "LinuxSupport", "SharedMemory", "IVShmem", "Virtqueue",
       "VirtioDevice", "VirtioTransport", "VirtioBlock", "DeviceRuntime", "SimulatorPeer",
-      "HostResources",
+      "HostResources", "VhostUser",
     ],
     swiftSettings: strict),
   .executableTarget(

@@ -12,16 +12,32 @@ import Virtqueue
 
 /// How a back-end process serves.
 public struct BackendOptions: Sendable {
-  /// A link with its devices, in slot order.
+  /// Where devices are served.
+  public enum Face: Sendable {
+    /// An ivshmem link.
+    case link(LinkSpecification)
+    /// A vhost-user socket at this path.
+    case vhostUser(String)
+
+    /// How the operator named it.
+    public var name: String {
+      switch self {
+      case .link(let link): "--link sim:\(link.socketPath)"
+      case .vhostUser(let path): "--vhost-user \(path)"
+      }
+    }
+  }
+
+  /// A link or socket with its devices, in slot order.
   public struct Link: Sendable {
-    /// Which link.
-    public var link: LinkSpecification
-    /// Its devices.
+    /// Which one.
+    public var face: Face
+    /// Its devices; a socket has exactly one.
     public var devices: [DeviceSpecification]
 
     /// States a link.
-    public init(link: LinkSpecification, devices: [DeviceSpecification]) {
-      self.link = link
+    public init(_ face: Face, devices: [DeviceSpecification]) {
+      self.face = face
       self.devices = devices
     }
   }
@@ -58,45 +74,59 @@ public struct BackendLink: ~Copyable {
   static let slots = 256
 
   /// Opens the link and its devices.
-  public init(_ options: BackendOptions.Link, _ runner: BackendOptions) throws(UsageError) {
-    backend = try Self.open(options, runner)
+  public init(
+    _ specification: LinkSpecification, _ devices: [DeviceSpecification],
+    _ runner: BackendOptions
+  ) throws(UsageError) {
+    backend = try Self.open(specification, devices, runner)
     wake = backend.link.platform.localWake
     spin = runner.spinNanoseconds
-    name = options.link.socketPath
-    deviceCount = options.devices.count
+    name = specification.socketPath
+    deviceCount = devices.count
     log = runner.log
   }
 
   private static func open(
-    _ options: BackendOptions.Link, _ runner: BackendOptions
+    _ specification: LinkSpecification, _ devices: [DeviceSpecification],
+    _ runner: BackendOptions
   ) throws(UsageError) -> Backend<SimulatorPeer, Device> {
-    guard options.devices.count <= BlockLayout.slotCount else {
+    guard devices.count <= BlockLayout.slotCount else {
       throw UsageError(
-        "link \(options.link.socketPath): \(options.devices.count) devices, a link carries at"
+        "link \(specification.socketPath): \(devices.count) devices, a link carries at"
           + " most \(BlockLayout.slotCount)")
     }
-    let link = try openLink(options.link, side: .backEnd)
+    let link = try openLink(specification, side: .backEnd)
     let wake = link.platform.localWake
     var arena = PrivateMemory.arena(4 << 20)
-    guard var backend = Backend<SimulatorPeer, Device>(link: link, arena: &arena),
-      let size = QueueSize(256)
+    guard var backend = Backend<SimulatorPeer, Device>(link: link, arena: &arena)
     else { preconditionFailure("4 MiB hold a link") }
-    for (index, device) in options.devices.enumerated() {
-      let host: FileBlockHost
-      do throws(FileBlockError) {
-        host = try FileBlockHost(
-          path: device.file, isReadOnly: device.isReadOnly, wakeDescriptor: wake.descriptor,
-          slots: slots, segmentLimit: Device.segmentLimit + 2, workers: device.workers,
-          log: runner.log)
-      } catch { throw UsageError(explain(error)) }
+    for (index, device) in devices.enumerated() {
       var own = PrivateMemory.arena(2 << 20)
-      guard
-        let model = Device(
-          host: host, queueCount: device.queueCount, maximumQueueSize: size, slots: slots,
-          arena: &own), backend.add(model, at: index, arena: &own)
+      let model = try makeDevice(device, wake.descriptor, runner, &own)
+      guard backend.add(model, at: index, arena: &own)
       else { preconditionFailure("2 MiB hold a device") }
     }
     return backend
+  }
+
+  /// Opens one device; its finished requests signal `wake`.
+  static func makeDevice(
+    _ specification: DeviceSpecification, _ wake: Int32, _ runner: BackendOptions,
+    _ arena: inout PrivateArena
+  ) throws(UsageError) -> Device {
+    let host: FileBlockHost
+    do throws(FileBlockError) {
+      host = try FileBlockHost(
+        path: specification.file, isReadOnly: specification.isReadOnly, wakeDescriptor: wake,
+        slots: slots, segmentLimit: Device.segmentLimit + 2, workers: specification.workers,
+        log: runner.log)
+    } catch { throw UsageError(explain(error)) }
+    guard let size = QueueSize(256),
+      let model = Device(
+        host: host, queueCount: specification.queueCount, maximumQueueSize: size, slots: slots,
+        arena: &arena)
+    else { preconditionFailure("2 MiB hold a device") }
+    return model
   }
 
   private static func explain(_ error: FileBlockError) -> String {
@@ -180,12 +210,17 @@ public struct BackendLink: ~Copyable {
       json += "\"notificationsSent\":\(counters.notificationsSent),"
       json += "\"transactions\":\(counters.transactions),\"refusals\":\(counters.refusals),"
       json += "\"queueErrors\":\(counters.queueErrors),\"resets\":\(counters.resets),"
-      json += "\"reads\":\(block.reads),\"writes\":\(block.writes),"
-      json += "\"flushes\":\(block.flushes),\"discards\":\(block.discards),"
-      json += "\"bytesRead\":\(block.bytesRead),\"bytesWritten\":\(block.bytesWritten),"
-      json += "\"ioErrors\":\(block.ioErrors),\"unsupported\":\(block.unsupported),"
-      json += "\"malformed\":\(block.malformed)}"
+      json += Self.json(block) + "}"
     }
     return LinkReport(json: json + "]}")
+  }
+
+  /// The counters of a block device as members of a JSON object.
+  static func json(_ block: BlockCounters) -> String {
+    "\"reads\":\(block.reads),\"writes\":\(block.writes),"
+      + "\"flushes\":\(block.flushes),\"discards\":\(block.discards),"
+      + "\"bytesRead\":\(block.bytesRead),\"bytesWritten\":\(block.bytesWritten),"
+      + "\"ioErrors\":\(block.ioErrors),\"unsupported\":\(block.unsupported),"
+      + "\"malformed\":\(block.malformed)"
   }
 }

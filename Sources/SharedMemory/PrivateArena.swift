@@ -80,6 +80,13 @@ public struct PrivateTable<T: BitwiseCopyable>: @unchecked Sendable {
     return unsafe PrivateTable(unsafeBase: base, count: min(count, limit))
   }
 
+  /// `count` entries from `start` on, which have to be there.
+  public func slice(from start: Int, count: Int) -> PrivateTable {
+    precondition(start >= 0 && count >= 0 && start <= self.count && count <= self.count - start)
+    // SAFETY: compared with what there is.
+    return unsafe PrivateTable(unsafeBase: base + start, count: count)
+  }
+
   /// Whether there is an entry at `index`; the subscript then needs no second comparison.
   @inlinable @inline(__always)
   public func contains(index: Int) -> Bool { UInt(bitPattern: index) < UInt(bitPattern: count) }

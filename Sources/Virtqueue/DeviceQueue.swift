@@ -54,10 +54,13 @@ public struct DeviceQueue: ~Copyable {
   /// The caller tells the driver that the queue is ready only after this (docs/protocol.md,
   /// "Queues").
   ///
-  /// - Parameter generation: differs between any two queues whose tickets could be mixed up.
+  /// - Parameters:
+  ///   - generation: differs between any two queues whose tickets could be mixed up.
+  ///   - resumption: where an earlier device stopped; `nil` for a queue nobody has used, whose
+  ///     used ring is then initialised. Not with IN_ORDER: the order of what is in flight is lost.
   public init(
     _ configuration: QueueConfiguration, in region: SharedRegion, access: AccessMap,
-    arena: inout PrivateArena, generation: UInt32 = 1
+    arena: inout PrivateArena, generation: UInt32 = 1, resuming resumption: QueueResumption? = nil
   ) throws(QueueError) {
     let rings = try CheckedRings(configuration, in: region, access: access, side: .device)
     let count = Int(configuration.size.rawValue)
@@ -84,8 +87,22 @@ public struct DeviceQueue: ~Copyable {
     self.generation = generation == 0 ? 1 : generation
     // Notifications start suppressed: the owner arms before it sleeps.
     usedHead.store16(Flag.noNotify, 0, field: 0)
-    availableEvent.store16(size, 0)
-    usedHead.store16Releasing(0, 0, field: 2)
+    guard let resumption else {
+      availableEvent.store16(size, 0)
+      usedHead.store16Releasing(0, 0, field: 2)
+      return
+    }
+    precondition(!features.contains(.inOrder), "what is in flight has lost its order")
+    // Only the device writes this index, so it is where the last device stopped; a driver that
+    // changed it has confused itself.
+    nextUsed = RingIndex(usedHead.load16Acquiring(0, field: 2))
+    publishedUsed = nextUsed
+    switch resumption {
+    case .at(let index): nextAvailable = RingIndex(index)
+    case .afterInFlight(let count): nextAvailable = RingIndex(nextUsed.rawValue &+ count)
+    }
+    seenAvailable = nextAvailable
+    availableEvent.store16(nextAvailable.rawValue &+ size, 0)
   }
 
   /// Chains taken and not yet returned.
@@ -126,6 +143,30 @@ public struct DeviceQueue: ~Copyable {
     nextAvailable.advance()
     return TakenChain(head: head, generation: generation)
   }
+
+  /// Takes a chain again that an earlier device had taken and not returned, before anything new is
+  /// taken; its head comes from the books of that device (vhost-user inflight tracking).
+  ///
+  /// - Throws: as ``takeChain(into:)``; the queue is poisoned then.
+  public mutating func takeAgain(
+    _ head: UInt16, into segments: inout ChainSegments
+  ) throws(QueueError) -> TakenChain {
+    guard !hasFailed else { throw .poisoned }
+    guard head < size else { throw poison(.headOutOfRange(head, size: size)) }
+    guard states[head] == Self.free else { throw poison(.headInFlight(head)) }
+    do throws(QueueError) {
+      try walk(from: head, into: &segments)
+    } catch {
+      segments.removeAll()
+      throw poison(error)
+    }
+    states[head] = Self.taken
+    return TakenChain(head: head, generation: generation)
+  }
+
+  /// Whether the chain that starts with `head` was taken and not returned.
+  @inlinable
+  public func isInFlight(_ head: UInt16) -> Bool { head < size && states[head] != Self.free }
 
   /// Looks how far the driver is, when everything seen so far was taken.
   @inlinable @inline(__always)

@@ -82,6 +82,14 @@ public struct QueueConfiguration: Equatable, Sendable {
   }
 }
 
+/// Where a device goes on with a queue that an earlier device has used.
+public enum QueueResumption: Equatable, Sendable {
+  /// At this entry of the available ring.
+  case at(UInt16)
+  /// Behind this many chains that the earlier device had taken and not returned.
+  case afterInFlight(UInt16)
+}
+
 /// How many bytes the three parts of a split virtqueue take (VIRTIO 1.4, 2.7, table).
 public struct QueueLayout: Equatable, Sendable {
   /// Bytes of the descriptor table, which is aligned to 16.

@@ -90,3 +90,30 @@ int cl_is_terminal(int fd);
 void cl_exit(int status) __attribute__((noreturn));
 long cl_unlink(const char *_Nonnull path);
 int cl_process_id(void);
+
+// ---- stream sockets, epoll, guest memory -------------------------------------------------------
+
+// A stream socket at path; a socket that nobody serves any more is replaced.
+long cl_listen_stream(const char *_Nonnull path);
+long cl_connect_stream(const char *_Nonnull path);
+long cl_set_nonblocking(int fd);
+// 1 when fd is an eventfd, or nobody can tell; 0 when it is something else.
+int cl_is_eventfd(int fd);
+// Takes what an eventfd counted, without blocking.
+void cl_event_take(int fd);
+long cl_duplicate(int fd);
+long cl_epoll(void);
+// Watches fd for input; edge: once for each signal, so that nobody has to read it.
+long cl_epoll_add(int epoll, int fd, uint64_t tag, int edge);
+void cl_epoll_remove(int epoll, int fd);
+// The tags of what is ready, at most count; timeout in ns, negative: for ever.
+long cl_epoll_wait(int epoll, uint64_t *_Nonnull tags, unsigned count, int64_t timeout_ns);
+// Maps size bytes of fd from offset over reserved addresses.
+long cl_map_file_at(void *_Nonnull at, size_t size, int fd, uint64_t offset);
+// Gives mapped addresses back to the reservation.
+long cl_reserve_at(void *_Nonnull at, size_t size);
+// A file that somebody else can truncate raises SIGBUS: inside a guarded range the page is
+// replaced by zeroes and counted instead. Returns the guard's number.
+long cl_guard_add(void *_Nonnull at, size_t size);
+uint32_t cl_guard_faults(long guard);
+void cl_guard_remove(long guard);
