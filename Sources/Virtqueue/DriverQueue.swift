@@ -118,7 +118,8 @@ public struct DriverQueue: ~Copyable {
     self.shadows = shadows
     self.order = order
     size = configuration.size.rawValue
-    chainLimit = configuration.maximumChainLength
+    // No chain is longer than the queue, indirect ones neither (VIRTIO 1.4, 2.7.5.3.1).
+    chainLimit = min(configuration.maximumChainLength, count)
     features = configuration.features
     let tables =
       configuration.features.contains(.indirectDescriptors) ? indirectTables ?? .empty : .empty
@@ -127,7 +128,9 @@ public struct DriverQueue: ~Copyable {
     indirectEntries = tables.count / 16 / count
     freeDescriptors = size
     for index in 0..<size { nextFree[index] = (index &+ 1) & (size &- 1) }
-    availableHead.store16(Flag.noInterrupt, 0, field: 0)
+    // Notifications start suppressed; with EVENT_IDX by the index alone (VIRTIO 1.4, 2.7.7.1).
+    let flags = features.contains(.eventIndex) ? 0 : Flag.noInterrupt
+    availableHead.store16(flags, 0, field: 0)
     usedEvent.store16(size, 0)
     availableHead.store16Releasing(0, 0, field: 2)
   }
@@ -202,6 +205,8 @@ public struct DriverQueue: ~Copyable {
     /// The descriptor to write next, and the one written last.
     @usableFromInline var index: UInt16
     @usableFromInline var last: UInt16
+    /// All bytes, and those of them that the device may write.
+    @usableFromInline var total: UInt64 = 0
     @usableFromInline var given: UInt64 = 0
     /// All lengths or-ed together: one comparison at the end finds a length that is none.
     @usableFromInline var lengthBits = 0
@@ -221,6 +226,7 @@ public struct DriverQueue: ~Copyable {
       position &+= 1
       let count = UInt64(truncatingIfNeeded: buffer.count)
       lengthBits |= buffer.count
+      total &+= count
       if flags & Flag.write != 0 { given &+= count }
       let all = position < length ? flags | Flag.next : flags
       return count | UInt64(all) &<< 32
@@ -234,9 +240,6 @@ public struct DriverQueue: ~Copyable {
       throw .chainLength(length, limit: chainLimit)
     }
     let isIndirect = length > 1 && length <= indirectEntries
-    guard isIndirect || length <= Int(size) else {
-      throw .chainLength(length, limit: Int(size))
-    }
     guard (isIndirect ? 1 : length) <= Int(freeDescriptors) else { throw .full }
     let table = isIndirect ? indirectStart &+ 16 &* indirectEntries &* Int(freeHead) : -1
     return PendingChain(head: freeHead, table: table, length: length)
@@ -267,7 +270,7 @@ public struct DriverQueue: ~Copyable {
   @inlinable @inline(__always)
   mutating func close(_ chain: PendingChain, _ token: UInt32) {
     precondition(chain.lengthBits >> 32 == 0, "a buffer has less than 2^32 bytes")
-    precondition(chain.given <= UInt64(UInt32.max), "a chain has less than 2^32 bytes")
+    precondition(chain.total <= UInt64(UInt32.max), "a chain has less than 2^32 bytes")
     var length = UInt16(truncatingIfNeeded: chain.length)
     var next = chain.index
     if chain.table >= 0 {

@@ -67,6 +67,38 @@ import Virtqueue
     #expect(device.counters.notifications == (isSuppressed ? 0 : 1))
   }
 
+  /// Only what was agreed decides: without EVENT_IDX the flags, with it the event index; the other
+  /// one of the two says the opposite here (2.7.7 and 2.7.10).
+  @Test(arguments: [false, true], [false, true])
+  func whatWasNotAgreedIsNotLookedAt(hasEventIndex: Bool, isDue: Bool) throws {
+    var rig = Rig(size: 4, features: hasEventIndex ? .eventIndex : QueueFeatures())
+    var driver = try rig.driver()
+    var device = try rig.device()
+    var segments = rig.segments()
+    let flags: UInt16 = hasEventIndex == isDue ? 1 : 0
+    let event: UInt16 = hasEventIndex == isDue ? 0 : 3
+    for ring in [Self.available, Self.used] { rig.region.store16(flags, at: ring) }
+    rig.region.store16(event, at: Self.available + 4 + 2 * 4)
+    rig.region.store16(event, at: Self.used + 4 + 8 * 4)
+    try driver.add([Self.buffer], readableCount: 0, token: 0)
+    let kicks = driver.publish()
+    guard let chain = try device.takeChain(into: &segments) else { return }
+    device.complete(chain, written: 0)
+    let calls = device.publish()
+    #expect(kicks == isDue && calls == isDue)
+  }
+
+  /// With EVENT_IDX the driver leaves its flags at 0 all the time (2.7.7.1).
+  @Test func theDriversFlagsStayZeroWithEventIndices() throws {
+    var rig = Rig(size: 4, features: .eventIndex)
+    var driver = try rig.driver()
+    #expect(rig.region.load16(Self.available) == 0)
+    driver.suppressNotifications()
+    #expect(rig.region.load16(Self.available) == 0)
+    driver.armNotifications()
+    #expect(rig.region.load16(Self.available) == 0)
+  }
+
   @Test func nothingToPublishIsNotPublished() throws {
     var rig = Rig(size: 4, features: QueueFeatures())
     var driver = try rig.driver()
