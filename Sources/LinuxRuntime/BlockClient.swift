@@ -71,6 +71,9 @@ public struct BlockClient: ~Copyable {
       patience: patience, progress: progress)
   }
 
+  /// Length of the disk in bytes.
+  public var byteCount: UInt64 { client.byteCount }
+
   /// Runs the requests `next` gives; see `PathClient`.
   public mutating func transfer(
     next: () throws(ClientError) -> TransferStep?,

@@ -70,7 +70,7 @@ struct LinkBlockPath: BlockPath, ~Copyable {
         throw .failed("the slot holds device type \(found), not a block device (2)")
       case .frontend(.refused(15, _)):
         throw .failed("the link has no device in this slot; see --slot")
-      case .full, .poolTooSmall, .noPrivateMemory, .frontend, .queue:
+      case .full, .poolTooSmall, .noPrivateMemory, .frontend, .queue, .badRequest:
         throw .failed("setting up the device: \(error)")
       }
     }

@@ -15,8 +15,8 @@ public struct DriverMemory: ~Copyable {
 
   /// Where the memory lies for the driver, and for this process as the back-end hears it: neither
   /// is an address of anything here, so that mixing them up cannot go unnoticed.
-  static var guestBase: UInt64 { 0x1_0000_0000 }
-  static var userBase: UInt64 { 0x6000_0000_0000 }
+  public static var guestBase: UInt64 { 0x1_0000_0000 }
+  public static var userBase: UInt64 { 0x6000_0000_0000 }
 
   /// Makes `count` bytes, a multiple of a page.
   public static func make(
@@ -60,5 +60,5 @@ public struct DriverMemory: ~Copyable {
   deinit { unsafe cl_unmap(base, region.count) }
 
   /// The file to hand over.
-  var descriptor: Int32 { file.number }
+  public var descriptor: Int32 { file.number }
 }
