@@ -33,6 +33,9 @@ let core: [Target] = [
     name: "VirtioEntropy", dependencies: ["SharedMemory", "Virtqueue", "VirtioDevice"],
     swiftSettings: strict),
   .target(
+    name: "VirtioConsole", dependencies: ["SharedMemory", "Virtqueue", "VirtioDevice"],
+    swiftSettings: strict),
+  .target(
     name: "DeviceRuntime",
     dependencies: [
       "SharedMemory", "IVShmem", "Virtqueue", "VirtioDevice", "VirtioTransport", "VirtioBlock",
@@ -57,7 +60,7 @@ let linux: [Target] = [
     name: "HostResources",
     dependencies: [
       "CLinux", "CHostFile", "CHostConsole", "LinuxSupport", "SharedMemory", "Virtqueue",
-      "VirtioBlock", "VirtioEntropy",
+      "VirtioBlock", "VirtioEntropy", "VirtioConsole",
     ],
     swiftSettings: strict),
 ]
@@ -80,8 +83,8 @@ let programs: [Target] = [
     name: "LinuxRuntime",
     dependencies: [
       "CLinux", "CommandOptions", "LinuxSupport", "SharedMemory", "IVShmem", "Virtqueue",
-      "VirtioDevice", "VirtioTransport", "VirtioBlock", "VirtioEntropy", "DeviceRuntime",
-      "SimulatorPeer", "HostResources", "VhostUser",
+      "VirtioDevice", "VirtioTransport", "VirtioBlock", "VirtioEntropy", "VirtioConsole",
+      "DeviceRuntime", "SimulatorPeer", "HostResources", "VhostUser",
     ],
     swiftSettings: strict),
   .executableTarget(
@@ -127,7 +130,9 @@ let tests: [Target] = [
     swiftSettings: strict),
   .testTarget(
     name: "StreamDeviceTests",
-    dependencies: ["SharedMemory", "Virtqueue", "VirtioDevice", "VirtioEntropy"],
+    dependencies: [
+      "SharedMemory", "Virtqueue", "VirtioDevice", "VirtioEntropy", "VirtioConsole",
+    ],
     swiftSettings: strict),
   .testTarget(
     name: "HostResourcesTests",
