@@ -5,9 +5,9 @@ public import Virtqueue
 /// The console device, driver side (VIRTIO 1.4, 5.3): ports to read and write.
 ///
 /// It knows no transport: the caller sets the device up, gives it the queues with
-/// ``attach(_:at:)``, calls ``begin(features:)`` and carries notifications. What was written and not
-/// yet taken by the device goes out again to the next one, in its order; a device that died while
-/// it took a buffer may so have delivered that buffer's bytes twice.
+/// ``attach(_:at:)``, calls ``begin(features:)`` and carries notifications. What was written and
+/// not yet taken by the device goes out again to the next one, in its order; a device that died
+/// while it took a buffer may so have delivered that buffer's bytes twice.
 ///
 /// The device is not trusted: control messages are copied once and checked.
 public struct ConsoleDriver: ~Copyable {
