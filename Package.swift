@@ -127,6 +127,13 @@ let tests: [Target] = [
       "VirtioBlock", "HostResources",
     ],
     swiftSettings: strict),
+  .testTarget(
+    name: "VhostUserTests",
+    dependencies: [
+      "CLinux", "LinuxSupport", "SharedMemory", "Virtqueue", "VirtioDevice", "VirtioBlock",
+      "HostResources", "VhostUser", "CommandOptions", "LinuxRuntime",
+    ],
+    swiftSettings: strict),
   .testTarget(name: "HouseRulesTests", swiftSettings: strict),
 ]
 

@@ -43,7 +43,8 @@ extension BlockFrontend where P: ~Copyable {
     var bytes = InlineArray<64, UInt8>(repeating: 0)
     var span = bytes.mutableSpan
     try frontend.configuration(slot: slot, into: &span)
-    configuration = BlockConfiguration(bytes.span)
+    var reader = CopiedConfiguration(bytes: bytes)
+    configuration = BlockConfiguration(reading: &reader, features: features)
     let limit = try frontend.maximumQueueSize(slot: slot, queue: 0)
     guard limit >= UInt32(size.rawValue) else {
       throw .refused(limit, register: MMIORegister.queueSizeMax.rawValue)
@@ -84,5 +85,17 @@ extension BlockFrontend where P: ~Copyable {
       counters.resubmitted += 1
       add(next)
     }
+  }
+}
+
+/// The mirror's bytes, of which only the fields of agreed features are looked at (VIRTIO 1.4,
+/// 2.5.1).
+private struct CopiedConfiguration: ConfigurationReader {
+  let bytes: InlineArray<64, UInt8>
+
+  mutating func readConfiguration(at offset: Int, width: Int) throws(Never) -> UInt64 {
+    var value: UInt64 = 0
+    for index in (offset..<offset + width).reversed() { value = value << 8 | UInt64(bytes[index]) }
+    return value
   }
 }

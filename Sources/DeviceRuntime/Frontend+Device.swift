@@ -6,7 +6,8 @@ public import Virtqueue
 
 extension Frontend where P: ~Copyable {
   /// Brings the device in `slot` to FEATURES_OK (VIRTIO 1.4, 3.1.1, steps 1 to 6): reset,
-  /// ACKNOWLEDGE, DRIVER, feature negotiation. Returns what was agreed.
+  /// ACKNOWLEDGE, DRIVER, feature negotiation. Returns what was agreed. A device that does not
+  /// offer or accept what is needed is left with FAILED.
   ///
   /// - Parameters:
   ///   - deviceID: the VIRTIO device type the caller drives.
@@ -22,6 +23,27 @@ extension Frontend where P: ~Copyable {
       guard case .deadline = error else { throw error }
       throw .deadline(.reset)
     }
+    do throws(FrontendError) {
+      return try agree(slot, wanted)
+    } catch {
+      // Giving up is said, where there is still somebody to hear it; the next attempt resets.
+      switch error {
+      case .refused, .missingFeatures, .featuresRefused:
+        let status: DeviceStatus = .acknowledge | .driver | .failed
+        // The caller hears the first error, whatever the device makes of this one.
+        do throws(FrontendError) { try write(slot: slot, .status, UInt32(status.rawValue)) } catch {
+        }
+      case .deadline, .linkLost, .wrongDevice, .queueResetIncomplete, .interrupted, .platformGone:
+        break
+      }
+      throw error
+    }
+  }
+
+  /// Steps 2 to 6: from ACKNOWLEDGE to FEATURES_OK.
+  private mutating func agree(
+    _ slot: Int, _ wanted: FeatureSet
+  ) throws(FrontendError) -> FeatureSet {
     var status: DeviceStatus = .acknowledge
     try write(slot: slot, .status, UInt32(status.rawValue))
     status.insert(.driver)
@@ -79,6 +101,8 @@ extension Frontend where P: ~Copyable {
   public mutating func resetQueue(slot: Int, queue: Int) throws(FrontendError) {
     try write(slot: slot, .queueSelector, UInt32(queue))
     try write(slot: slot, .queueReset, 1)
+    // The driver believes in a queue reset only when it has read it back (VIRTIO 1.4, 2.6.1.1.2).
+    guard try read(slot: slot, .queueReset) == 0 else { throw .queueResetIncomplete }
   }
 
   /// Sets DRIVER_OK: the device is live.

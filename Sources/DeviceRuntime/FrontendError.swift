@@ -14,6 +14,9 @@ public enum FrontendError: Error, Equatable, Sendable {
   case missingFeatures(FeatureSet)
   /// The device did not keep FEATURES_OK.
   case featuresRefused(wanted: FeatureSet)
+  /// The device acknowledged the reset of a queue and shows it as going on; only a reset of the
+  /// whole device makes its buffers the caller's again.
+  case queueResetIncomplete
   /// The process was asked to stop.
   case interrupted
   /// The platform is gone.

@@ -147,3 +147,8 @@ public struct VhostUserMessage: ~Copyable {
     size = count
   }
 }
+
+extension VhostUserMessage {
+  /// The 64-bit word at `offset` of the payload, for tests; bytes behind its end are 0.
+  public func payloadWord(_ offset: Int) -> UInt64 { word64(offset) }
+}
