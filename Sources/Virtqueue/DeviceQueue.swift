@@ -85,8 +85,9 @@ public struct DeviceQueue: ~Copyable {
     features = configuration.features
     // Generation 0 belongs to `ChainTicket.none`; a counter that wrapped must not accept it.
     self.generation = generation == 0 ? 1 : generation
-    // Notifications start suppressed: the owner arms before it sleeps.
-    usedHead.store16(Flag.noNotify, 0, field: 0)
+    // Notifications start suppressed: the owner arms before it sleeps. With EVENT_IDX the index
+    // alone does it (VIRTIO 1.4, 2.7.10.2).
+    usedHead.store16(features.contains(.eventIndex) ? 0 : Flag.noNotify, 0, field: 0)
     guard let resumption else {
       availableEvent.store16(size, 0)
       usedHead.store16Releasing(0, 0, field: 2)

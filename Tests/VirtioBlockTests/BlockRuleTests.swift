@@ -164,16 +164,20 @@ import Virtqueue
       #expect(found == request.bytes)
       let lengths = Self.lengths(rig.region, Int(rig.region.load16(0x8004 + 2 * index)))
       #expect(lengths.readable == request.readable && lengths.writable == request.writable)
+      #expect(lengths.descriptors <= 3)
     }
   }
 
-  static func lengths(_ region: SharedRegion, _ head: Int) -> (readable: Int, writable: Int) {
-    var found = (readable: 0, writable: 0)
+  static func lengths(
+    _ region: SharedRegion, _ head: Int
+  ) -> (readable: Int, writable: Int, descriptors: Int) {
+    var found = (readable: 0, writable: 0, descriptors: 0)
     var index = head
     for _ in 0..<8 {
       let start = 0x1000 + 16 * index
       let flags = region.load16(start + 12)
       let count = Int(region.load32(start + 8))
+      found.descriptors += 1
       if flags & 2 == 0 { found.readable += count } else { found.writable += count }
       guard flags & 1 != 0 else { break }
       index = Int(region.load16(start + 14))
