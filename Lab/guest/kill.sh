@@ -5,23 +5,29 @@ writes() { awk '{print $5}' $disk/stat; }
 wait_for "vda appears" 100 test -b /dev/vda || finish
 
 /usr/bin/fio --name=load --filename=/dev/vda --size="${mib}M" --direct=1 --ioengine=libaio \
-  --rw=randwrite --bs=4k --iodepth=32 --verify=crc32c --verify_fatal=1 --do_verify=1 --loops=2 \
-  --randseed=7 --output=/tmp/fio &
+  --rw=randwrite --bsrange=4k-32k --blockalign=4k --iodepth=32 --iodepth_batch_submit=16 \
+  --verify=crc32c --verify_fatal=1 --do_verify=1 --loops=2 --randseed=7 --eta=never \
+  --output=/tmp/fio &
 fio=$!
 round=1
 while [ $round -le "$rounds" ]; do
-  target=$(($(writes) + 150))
+  target=$(($(writes) + 100))
   tries=0
-  while [ "$(writes)" -lt $target ] && [ $tries -lt 600 ] && [ -d /proc/$fio ]; do
-    usleep 20000
+  # The kill comes while requests are in flight, as far as one can see from here.
+  while [ $tries -lt 2000 ] && [ -d /proc/$fio ]; do
+    if [ "$(writes)" -ge $target ]; then
+      set -- $(cat $disk/inflight)
+      if [ "$2" -ge 4 ]; then break; fi
+    fi
+    usleep 5000
     tries=$((tries + 1))
   done
   if [ ! -d /proc/$fio ]; then
     bad "kill $round: fio ended too early: $(tr '\n' '|' </tmp/fio | cut -c1-800)"
     break
   fi
-  if [ $tries -ge 600 ]; then
-    bad "kill $round: no progress within 12 s, $(cat $disk/inflight) in flight"
+  if [ $tries -ge 2000 ]; then
+    bad "kill $round: no progress, $(cat $disk/inflight) in flight"
     finish
   fi
   note "kill $round at $(writes) writes, in flight: $(cat $disk/inflight)"

@@ -87,11 +87,11 @@ def arm64_mmio(session):
 
 def killed(session):
     """The back-end dies by SIGKILL under load, several times, and once at rest."""
-    size, rounds = 64, 4
+    size, rounds = 64, 5
     disk = session.backend("disk", Block(session.image("disk.img", size), queues=2))
     machine = machines.Qemu(
         session.folder, images.TARGETS["amd64-cloud"],
-        {"test": "kill", "mib": 32, "rounds": rounds}, cpus=2, memory=384)
+        {"test": "kill", "mib": 48, "rounds": rounds}, cpus=2, memory=384)
 
     def kill(_):
         disk.restart()
