@@ -149,6 +149,7 @@ let tests: [Target] = [
     ],
     swiftSettings: strict),
   .testTarget(name: "HouseRulesTests", swiftSettings: strict),
+  .testTarget(name: "ConformanceTests", swiftSettings: strict),
 ]
 
 let package = Package(

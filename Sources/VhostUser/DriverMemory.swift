@@ -13,10 +13,9 @@ public struct DriverMemory: ~Copyable {
   private let file: Descriptor
   private let base: UnsafeMutableRawPointer
 
-  /// Where the memory lies for the driver: the address of nothing here, so that mixing it up with
-  /// another one cannot go unnoticed.
+  /// Where the memory lies for the driver, and for this process as the back-end hears it: neither
+  /// is an address of anything here, so that mixing them up cannot go unnoticed.
   public static var guestBase: UInt64 { 0x1_0000_0000 }
-  /// Where the memory lies for this process as the back-end hears it; the address of nothing, too.
   public static var userBase: UInt64 { 0x6000_0000_0000 }
 
   /// Makes `count` bytes, a multiple of a page.
