@@ -94,6 +94,20 @@ let benchmarks: [Target] = [
     path: "Benchmarks/RingBench", swiftSettings: strict),
 ]
 
+/// Inputs that are played to the production code, for libFuzzer and for the tests.
+let fuzzers: [Target] = [
+  .target(
+    name: "FuzzTargets",
+    dependencies: [
+      "CLinux", "LinuxSupport", "SharedMemory", "Virtqueue", "VirtioDevice", "VirtioBlock",
+      "HostResources", "VhostUser",
+    ],
+    path: "Fuzz/Targets", swiftSettings: strict),
+  .executableTarget(
+    name: "VhostUserFuzz", dependencies: ["FuzzTargets"], path: "Fuzz/VhostUserFuzz",
+    swiftSettings: strict),
+]
+
 let tests: [Target] = [
   .testTarget(
     name: "SharedMemoryTests", dependencies: ["SharedMemory", "IVShmem"], swiftSettings: strict),
@@ -131,14 +145,15 @@ let tests: [Target] = [
     name: "VhostUserTests",
     dependencies: [
       "CLinux", "LinuxSupport", "SharedMemory", "Virtqueue", "VirtioDevice", "VirtioBlock",
-      "HostResources", "VhostUser", "CommandOptions", "LinuxRuntime",
+      "HostResources", "VhostUser", "CommandOptions", "LinuxRuntime", "FuzzTargets",
     ],
     swiftSettings: strict),
   .testTarget(name: "HouseRulesTests", swiftSettings: strict),
+  .testTarget(name: "ConformanceTests", swiftSettings: strict),
 ]
 
 let package = Package(
   name: "cellmate",
   products: [],
-  targets: core + linux + workstation + programs + benchmarks + tests
+  targets: core + linux + workstation + programs + benchmarks + fuzzers + tests
 )
