@@ -163,6 +163,7 @@ let tests: [Target] = [
     ],
     swiftSettings: strict),
   .testTarget(name: "HouseRulesTests", swiftSettings: strict),
+  .testTarget(name: "ConformanceTests", swiftSettings: strict),
 ]
 
 let package = Package(

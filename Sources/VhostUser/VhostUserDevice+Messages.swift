@@ -381,6 +381,7 @@ extension VhostUserDevice where Device: ~Copyable {
     // Byte by byte unless it is one field: front-ends write whole fields.
     let width = [1, 2, 4, 8].contains(Int(size)) ? Int(size) : 1
     var position = Int(offset)
+    try announceIfChanged()
     while position < Int(offset + size) {
       var value: UInt64 = 0
       for byte in (0..<width).reversed() {
@@ -390,6 +391,8 @@ extension VhostUserDevice where Device: ~Copyable {
       _ = device.writeConfiguration(at: position, width: width, value: value)
       position += width
     }
+    // What the front-end wrote itself is no news to it.
+    _ = device.takeConfigurationChange()
   }
 
   // MARK: Inflight tracking
@@ -407,6 +410,8 @@ extension VhostUserDevice where Device: ~Copyable {
     reply.append64(0)
     reply.append16(UInt16(queues))
     reply.append16(UInt16(entries))
+    // QEMU counts the padding behind its structure and takes no reply of another size.
+    if message.size >= 24 { reply.append32(0) }
     return .reply(descriptor: inflightFile)
   }
 
