@@ -1,5 +1,5 @@
 # The block device's judge. lab.phase: first, again (the data of `first` has to be there).
-# lab.sectors, lab.queues, lab.cache (back: flushes are expected): what the host gave; vda is writable, vdb (when lab.readonly=1) is not.
+# lab.sectors, lab.queues, lab.cache (back, through): what the host gave; vda is writable, vdb (when lab.readonly=1) is not.
 disk=/sys/block/vda
 fio_verify() { # NAME FILE SIZE EXTRA...
   local name=$1 file=$2 size=$3
@@ -20,7 +20,7 @@ wait_for "vda appears" 100 test -b /dev/vda || finish
 same "capacity" "$(cat $disk/size)" "$sectors"
 same "vda is writable" "$(cat $disk/ro)" 0
 same "queues" "$(ls $disk/mq | wc -l)" "$queues"
-if [ "$cache" = back ]; then same "write cache" "$(cat $disk/queue/write_cache)" "write back"; fi
+same "write cache" "$(cat $disk/queue/write_cache)" "write $cache"
 value serial "$(cat $disk/serial 2>/dev/null)"
 value discard_max "$(cat $disk/queue/discard_max_bytes)"
 value write_zeroes_max "$(cat $disk/queue/write_zeroes_max_bytes)"
@@ -46,7 +46,7 @@ first() {
   local before
   before=$(flushes)
   step "fsync" dd if=/dev/urandom of=/dev/vda2 bs=4k count=1 conv=fsync
-  if [ "$cache" != back ]; then
+  if [ "$cache" = through ]; then
     note "no flush is expected"
   elif [ "$(flushes)" -gt "$before" ]; then good "flush reaches the device"; else
     bad "flush reaches the device: $before flushes before and after"
@@ -96,5 +96,15 @@ read_only() {
 case $phase in
   first) first ;;
   again) again ;;
+  reset)
+    # The first time in this machine the disk is empty; after the reset it is not.
+    if [ -b /dev/vda1 ]; then again; else
+      first
+      report "note machine reset"
+      sync
+      usleep 50000
+      reboot -f
+    fi
+    ;;
 esac
 if [ "$readonly" = 1 ]; then read_only; fi

@@ -52,7 +52,8 @@ class Backend:
                 "--blockdev", f"driver=file,node-name=f,filename={d.file},discard=unmap,"
                 f"read-only={'on' if d.readonly else 'off'}",
                 "--export", f"type=vhost-user-blk,id=e,node-name=f,addr.type=unix,"
-                f"addr.path={self.socket},writable={access},num-queues={d.queues}"]
+                f"addr.path={self.socket},writable={access},num-queues={d.queues},"
+                f"writethrough=off"]
         program = ROOT / ".build/release/ivshmem-backend"
         if not program.exists():
             raise LabError("ivshmem-backend is not built; run ./dev vm, which builds it")
@@ -84,6 +85,11 @@ class Backend:
 
     def kill(self):
         processes.kill(self.process)
+
+    def restart(self):
+        """SIGKILL in the middle of whatever it does, and a new process."""
+        self.kill()
+        return self.start()
 
     def stop(self):
         """Ends it the polite way; a string says what was wrong."""

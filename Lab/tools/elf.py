@@ -80,6 +80,10 @@ def closure(root, programs, triplet):
     return found
 
 
+# What a module asks for by alias.
+ALIASES = {"crc32c": "crc32c_generic", "crypto-crc32c": "crc32c_generic"}
+
+
 def modules(folder, names):
     """Kernel modules in load order with all they depend on; what is built in is left out."""
     files = {}
@@ -98,7 +102,7 @@ def modules(folder, names):
             if at >= 0:
                 value = data[at + len(key):data.index(b"\0", at + 1)].decode()
                 for one in value.replace(",", " ").split():
-                    visit({"crc32c": "crc32c_generic"}.get(one, one))
+                    visit(ALIASES.get(one, one))
         order.append((name, data))
 
     for name in names:

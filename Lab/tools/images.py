@@ -130,7 +130,7 @@ def build(target):
     scripts = sorted((LAB / "guest").iterdir())
     inputs = "".join([
         packages.fingerprint(target.kernel_set), packages.fingerprint(target.guest_set),
-        pathlib.Path(__file__).read_text(), *(p.read_text() for p in scripts)])
+        pathlib.Path(__file__).read_text(), pathlib.Path(elf.__file__).read_text(), *(p.read_text() for p in scripts)])
     mark = hashlib.sha256(inputs.encode()).hexdigest()[:12]
     out = cache() / "images" / f"initramfs-{target.name}-{mark}.cpio"
     if out.exists():

@@ -5,9 +5,9 @@ from .common import LAB, LabError
 
 # A line that matches is looked at; the list of allowed lines then decides.
 WATCHED = re.compile(
-    r"virtio|vhost|vring|\bvd[a-z]\d*\b|blk_update_request|I/O error|Buffer I/O|EXT4-fs|JBD2"
-    r"|blocked for more than|hung task|soft lockup|\bstall|\bBUG\b|WARNING|Oops|Call Trace"
-    r"|panic|hvc\d|vport|hwrng|hw_random|not a head|unexpected|timed? ?out", re.I)
+    r"(?i:virtio|vhost|vring|\bvd[a-z]\d*\b|blk_update_request|I/O error|EXT4-fs|JBD2"
+    r"|blocked for more than|hung task|soft lockup|\bstall|hvc\d|vport|hwrng|hw_random"
+    r"|not a head|\btimed? ?out|kernel panic)|\bBUG\b|WARNING|Oops|Call Trace")
 STAMP = re.compile(r"^(<\d+>)?\[ *\d+\.\d+\] ?(\[ *[TC]\d+\] ?)?")
 
 

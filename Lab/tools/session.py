@@ -100,6 +100,10 @@ class Session:
     def end(self, machine, done):
         if not done:
             why = "the time is over" if self.deadline.passed() else "it ended early"
+            try:
+                why += f", status {machine.process.wait(1)}"
+            except subprocess.TimeoutExpired:
+                pass
             if machine.report is None:
                 why = "it never opened its report port"
             self.fail(f"{machine.name}: the guest did not finish: {why}")

@@ -19,7 +19,11 @@ extension VhostUserDevice where Device: ~Copyable {
     guard let request = VhostUserRequest(rawValue: message.request), isAgreed(request) else {
       throw .unknown(request: message.request)
     }
-    if needsQuiet(request, message), !isQuiet { return .wait }
+    if needsQuiet(request, message), !isQuiet {
+      // What waits for somebody at a console would keep the front-end waiting as long.
+      for queue in 0..<queueCount { device.cancel(queue: queue) }
+      return .wait
+    }
     counters.messages &+= 1
     try requireDescriptors(request, message)
     reply.begin(message.request, flags: VhostUserFormat.replyFlag)
@@ -377,6 +381,7 @@ extension VhostUserDevice where Device: ~Copyable {
     // Byte by byte unless it is one field: front-ends write whole fields.
     let width = [1, 2, 4, 8].contains(Int(size)) ? Int(size) : 1
     var position = Int(offset)
+    try announceIfChanged()
     while position < Int(offset + size) {
       var value: UInt64 = 0
       for byte in (0..<width).reversed() {
@@ -386,6 +391,8 @@ extension VhostUserDevice where Device: ~Copyable {
       _ = device.writeConfiguration(at: position, width: width, value: value)
       position += width
     }
+    // What the front-end wrote itself is no news to it.
+    _ = device.takeConfigurationChange()
   }
 
   // MARK: Inflight tracking
@@ -403,6 +410,8 @@ extension VhostUserDevice where Device: ~Copyable {
     reply.append64(0)
     reply.append16(UInt16(queues))
     reply.append16(UInt16(entries))
+    // QEMU counts the padding behind its structure and takes no reply of another size.
+    if message.size >= 24 { reply.append32(0) }
     return .reply(descriptor: inflightFile)
   }
 

@@ -35,7 +35,11 @@ extension VhostUserDevice where Device: ~Copyable {
     } catch { throw .queue(index: queue, error) }
     if !isDeviceStarted {
       isDeviceStarted = true
+      // The cache mode follows from what was negotiated: that is no news to the front-end, and
+      // QEMU's generic device does not survive being told.
+      try announceIfChanged()
       device.start(features: features)
+      _ = device.takeConfigurationChange()
     }
   }
 
@@ -101,5 +105,7 @@ extension VhostUserDevice where Device: ~Copyable {
     guard isDeviceStarted else { return }
     isDeviceStarted = false
     device.stop()
+    // As at the start: what follows from the front-end's own doing is no news to it.
+    _ = device.takeConfigurationChange()
   }
 }

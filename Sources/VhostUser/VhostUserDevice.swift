@@ -120,6 +120,7 @@ public struct VhostUserDevice<Device: DeviceModel & ~Copyable>: ~Copyable {
   public mutating func abort() {
     for queue in 0..<queueCount { stopTaking(queue) }
     if isDeviceStarted { device.stop() }
+    _ = device.takeConfigurationChange()
     isDeviceStarted = false
   }
 
@@ -171,7 +172,7 @@ public struct VhostUserDevice<Device: DeviceModel & ~Copyable>: ~Copyable {
       seenFaults = memory.faults
       throw .memoryVanished
     }
-    if device.takeConfigurationChange() { try announceChange() }
+    try announceIfChanged()
     return isBusy
   }
 
@@ -261,7 +262,9 @@ public struct VhostUserDevice<Device: DeviceModel & ~Copyable>: ~Copyable {
     }
   }
 
-  private mutating func announceChange() throws(VhostUserError) {
+  /// Tells the front-end when configuration space changed by itself, as by a file that grew.
+  mutating func announceIfChanged() throws(VhostUserError) {
+    guard device.takeConfigurationChange() else { return }
     guard channel >= 0, protocolFeatures.contains(.configuration) else { return }
     outgoing.begin(BackendRequest.configurationChanged, flags: 0)
     try VhostUserSocket.send(outgoing, over: channel)
