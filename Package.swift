@@ -30,6 +30,12 @@ let core: [Target] = [
     name: "VirtioBlock", dependencies: ["SharedMemory", "Virtqueue", "VirtioDevice"],
     swiftSettings: strict),
   .target(
+    name: "VirtioEntropy", dependencies: ["SharedMemory", "Virtqueue", "VirtioDevice"],
+    swiftSettings: strict),
+  .target(
+    name: "VirtioConsole", dependencies: ["SharedMemory", "Virtqueue", "VirtioDevice"],
+    swiftSettings: strict),
+  .target(
     name: "DeviceRuntime",
     dependencies: [
       "SharedMemory", "IVShmem", "Virtqueue", "VirtioDevice", "VirtioTransport", "VirtioBlock",
@@ -41,6 +47,7 @@ let core: [Target] = [
 let linux: [Target] = [
   .target(name: "CLinux"),
   .target(name: "CHostFile"),
+  .target(name: "CHostConsole"),
   .target(name: "LinuxSupport", dependencies: ["CLinux"], swiftSettings: strict),
   .target(
     name: "SimulatorPeer", dependencies: ["CLinux", "LinuxSupport", "SharedMemory", "IVShmem"],
@@ -52,7 +59,8 @@ let linux: [Target] = [
   .target(
     name: "HostResources",
     dependencies: [
-      "CLinux", "CHostFile", "LinuxSupport", "SharedMemory", "Virtqueue", "VirtioBlock",
+      "CLinux", "CHostFile", "CHostConsole", "LinuxSupport", "SharedMemory", "Virtqueue",
+      "VirtioBlock", "VirtioEntropy", "VirtioConsole",
     ],
     swiftSettings: strict),
 ]
@@ -75,8 +83,8 @@ let programs: [Target] = [
     name: "LinuxRuntime",
     dependencies: [
       "CLinux", "CommandOptions", "LinuxSupport", "SharedMemory", "IVShmem", "Virtqueue",
-      "VirtioDevice", "VirtioTransport", "VirtioBlock", "DeviceRuntime", "SimulatorPeer",
-      "HostResources", "VhostUser",
+      "VirtioDevice", "VirtioTransport", "VirtioBlock", "VirtioEntropy", "VirtioConsole",
+      "DeviceRuntime", "SimulatorPeer", "HostResources", "VhostUser",
     ],
     swiftSettings: strict),
   .executableTarget(
@@ -133,6 +141,12 @@ let tests: [Target] = [
   .testTarget(
     name: "VirtioBlockTests",
     dependencies: ["SharedMemory", "Virtqueue", "VirtioDevice", "VirtioBlock", "HostResources"],
+    swiftSettings: strict),
+  .testTarget(
+    name: "StreamDeviceTests",
+    dependencies: [
+      "SharedMemory", "Virtqueue", "VirtioDevice", "VirtioEntropy", "VirtioConsole",
+    ],
     swiftSettings: strict),
   .testTarget(
     name: "HostResourcesTests",

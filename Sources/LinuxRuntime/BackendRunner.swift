@@ -1,14 +1,11 @@
 public import CommandOptions
 import DeviceRuntime
 import Glibc
-import HostResources
 import IVShmem
 import LinuxSupport
 import SharedMemory
 import SimulatorPeer
-import VirtioBlock
 import VirtioTransport
-import Virtqueue
 
 /// How a back-end process serves.
 public struct BackendOptions: Sendable {
@@ -62,16 +59,13 @@ public struct LinkReport: Sendable {
 /// One link of a back-end process: everything is opened by `init`, so that nothing is half-started
 /// when something is wrong.
 public struct BackendLink: ~Copyable {
-  typealias Device = BlockDevice<FileBlockHost>
+  typealias Device = ServedDevice
   private var backend: Backend<SimulatorPeer, Device>
   private let wake: LocalWake
   private let spin: UInt64
   private let name: String
   private let deviceCount: Int
   private let log: @Sendable (String) -> Void
-
-  /// Requests a device may have in flight.
-  static let slots = 256
 
   /// Opens the link and its devices.
   public init(
@@ -98,48 +92,18 @@ public struct BackendLink: ~Copyable {
     let link = try openLink(specification, side: .backEnd)
     let wake = link.platform.localWake
     var arena = PrivateMemory.arena(4 << 20)
-    guard var backend = Backend<SimulatorPeer, Device>(link: link, arena: &arena)
-    else { preconditionFailure("4 MiB hold a link") }
-    for (index, device) in devices.enumerated() {
+    guard var backend = Backend<SimulatorPeer, Device>(link: link, arena: &arena) else {
+      preconditionFailure("4 MiB hold a link")
+    }
+    for (index, specification) in devices.enumerated() {
+      let device = try ServedDevice.make(
+        specification, wakeDescriptor: wake.descriptor, log: runner.log)
       var own = PrivateMemory.arena(2 << 20)
-      let model = try makeDevice(device, wake.descriptor, runner, &own)
-      guard backend.add(model, at: index, arena: &own)
-      else { preconditionFailure("2 MiB hold a device") }
+      guard backend.add(device, at: index, arena: &own) else {
+        preconditionFailure("2 MiB hold a device's queues")
+      }
     }
     return backend
-  }
-
-  /// Opens one device; its finished requests signal `wake`.
-  static func makeDevice(
-    _ specification: DeviceSpecification, _ wake: Int32, _ runner: BackendOptions,
-    _ arena: inout PrivateArena
-  ) throws(UsageError) -> Device {
-    let host: FileBlockHost
-    do throws(FileBlockError) {
-      host = try FileBlockHost(
-        path: specification.file, isReadOnly: specification.isReadOnly, wakeDescriptor: wake,
-        slots: slots, segmentLimit: Device.segmentLimit + 2, workers: specification.workers,
-        log: runner.log)
-    } catch { throw UsageError(explain(error)) }
-    guard let size = QueueSize(256),
-      let model = Device(
-        host: host, queueCount: specification.queueCount, maximumQueueSize: size, slots: slots,
-        arena: &arena)
-    else { preconditionFailure("2 MiB hold a device") }
-    return model
-  }
-
-  private static func explain(_ error: FileBlockError) -> String {
-    switch error {
-    case .open(let path, let cause): "file \(path): \(cause.text)"
-    case .badKind(let path): "file \(path): neither a regular file nor a block device"
-    case .badSize(let path, let size):
-      "file \(path): \(size) bytes, expected a multiple of 512 and not 0; grow it with truncate"
-    case .inUse(let path, let holder):
-      "file \(path): in use by \(holder > 0 ? "pid \(holder)" : "another process");"
-        + " stop it, or give readonly on both sides"
-    case .system(let cause): "starting workers: \(cause.text)"
-    }
   }
 
   /// The event that ends a sleep.
@@ -203,24 +167,14 @@ public struct BackendLink: ~Copyable {
     json += "\"wakeUps\":\(link.wakeUps),\"peerErrors\":\(link.peerErrors),\"devices\":["
     for index in 0..<deviceCount {
       let counters = backend.slots[index].counters
-      let block = backend.slots[index].device.counters
       if index > 0 { json += "," }
       json += "{\"slot\":\(index),\"chains\":\(counters.chains),"
       json += "\"notificationsSeen\":\(counters.notificationsSeen),"
       json += "\"notificationsSent\":\(counters.notificationsSent),"
       json += "\"transactions\":\(counters.transactions),\"refusals\":\(counters.refusals),"
       json += "\"queueErrors\":\(counters.queueErrors),\"resets\":\(counters.resets),"
-      json += Self.json(block) + "}"
+      json += backend.slots[index].device.countersJSON + "}"
     }
     return LinkReport(json: json + "]}")
-  }
-
-  /// The counters of a block device as members of a JSON object.
-  static func json(_ block: BlockCounters) -> String {
-    "\"reads\":\(block.reads),\"writes\":\(block.writes),"
-      + "\"flushes\":\(block.flushes),\"discards\":\(block.discards),"
-      + "\"bytesRead\":\(block.bytesRead),\"bytesWritten\":\(block.bytesWritten),"
-      + "\"ioErrors\":\(block.ioErrors),\"unsupported\":\(block.unsupported),"
-      + "\"malformed\":\(block.malformed)"
   }
 }

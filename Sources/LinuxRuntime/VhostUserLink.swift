@@ -1,10 +1,8 @@
 import CLinux
 public import CommandOptions
-import HostResources
 import LinuxSupport
 import SharedMemory
 import VhostUser
-import VirtioBlock
 import VirtioDevice
 import Virtqueue
 
@@ -53,7 +51,8 @@ public struct VhostUserLink: ~Copyable {
     path: String, device specification: DeviceSpecification, _ runner: BackendOptions
   ) throws(UsageError) -> VhostUserLink {
     let wake = try checked(path, cl_eventfd())
-    let device = try makeDevice(specification, wake.number, runner)
+    let device = try ServedDevice.make(
+      specification, wakeDescriptor: wake.number, log: runner.log)
     do throws(SystemError) {
       let epoll = try Descriptor(cl_epoll())
       let served = try makeServed(device, epoll.number)
@@ -259,24 +258,10 @@ public struct VhostUserLink: ~Copyable {
   }
 }
 
-typealias ServedDevice = BackendLink.Device
-
-extension BlockDevice where Host == FileBlockHost {
-  fileprivate var countersJSON: String { BackendLink.json(counters) }
-}
-
 private func checked(_ path: String, _ result: Int) throws(UsageError) -> Descriptor {
   do throws(SystemError) {
     return try Descriptor(result)
   } catch { throw UsageError("--vhost-user \(path): \(error.text)") }
-}
-
-/// Opens the device; its finished requests signal `wake`.
-private func makeDevice(
-  _ specification: DeviceSpecification, _ wake: Int32, _ runner: BackendOptions
-) throws(UsageError) -> ServedDevice {
-  var arena = PrivateMemory.arena(2 << 20)
-  return try BackendLink.makeDevice(specification, wake, runner, &arena)
 }
 
 private func listen(_ path: String) throws(SystemError) -> Descriptor {

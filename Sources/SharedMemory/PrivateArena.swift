@@ -107,6 +107,30 @@ public struct PrivateTable<T: BitwiseCopyable>: @unchecked Sendable {
   }
 }
 
+extension PrivateTable {
+  /// Lends the entries at `range` for reading; a wrong range is our bug and traps.
+  @inlinable
+  public func withSpan<Result, Failure: Error>(
+    _ range: Range<Int>, _ body: (Span<T>) throws(Failure) -> Result
+  ) throws(Failure) -> Result {
+    precondition(range.lowerBound >= 0 && range.upperBound <= count)
+    // SAFETY: inside the table, which outlives the call.
+    return try unsafe body(
+      Span(_unsafeStart: UnsafePointer(base + range.lowerBound), count: range.count))
+  }
+
+  /// Lends the entries at `range` for writing; a wrong range is our bug and traps.
+  @inlinable
+  public func withMutableSpan<Result, Failure: Error>(
+    _ range: Range<Int>, _ body: (inout MutableSpan<T>) throws(Failure) -> Result
+  ) throws(Failure) -> Result {
+    precondition(range.lowerBound >= 0 && range.upperBound <= count)
+    // SAFETY: inside the table, which outlives the call.
+    var span = unsafe MutableSpan(_unsafeStart: base + range.lowerBound, count: range.count)
+    return try body(&span)
+  }
+}
+
 /// A private table of a power-of-two number of entries whose index wraps: the shadow of a ring.
 ///
 /// An index is reduced modulo the number of entries, so that no index can leave the table and the

@@ -16,6 +16,7 @@ public struct DriverMemory: ~Copyable {
   /// Where the memory lies for the driver, and for this process as the back-end hears it: neither
   /// is an address of anything here, so that mixing them up cannot go unnoticed.
   public static var guestBase: UInt64 { 0x1_0000_0000 }
+  /// Where it lies for this process as the back-end hears it; see ``guestBase``.
   public static var userBase: UInt64 { 0x6000_0000_0000 }
 
   /// Makes `count` bytes, a multiple of a page.

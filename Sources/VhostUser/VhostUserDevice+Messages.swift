@@ -19,7 +19,11 @@ extension VhostUserDevice where Device: ~Copyable {
     guard let request = VhostUserRequest(rawValue: message.request), isAgreed(request) else {
       throw .unknown(request: message.request)
     }
-    if needsQuiet(request, message), !isQuiet { return .wait }
+    if needsQuiet(request, message), !isQuiet {
+      // What waits for somebody at a console would keep the front-end waiting as long.
+      for queue in 0..<queueCount { device.cancel(queue: queue) }
+      return .wait
+    }
     counters.messages &+= 1
     try requireDescriptors(request, message)
     reply.begin(message.request, flags: VhostUserFormat.replyFlag)

@@ -27,6 +27,10 @@ let usage = """
   after its peer, and restarted or killed at any time: the front-end submits again what was in
   flight.
 
+  devices:
+    block,file=PATH[,readonly][,queues=N][,workers=N]   a disk: a file or block device
+    entropy                                             random numbers from the kernel
+
   \(CommandOptions.help(specifications))
 
   examples:

@@ -8,7 +8,7 @@ import Testing
     .deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
   static let coreRooms = [
     "SharedMemory", "IVShmem", "Virtqueue", "VirtioDevice", "VirtioTransport", "VirtioBlock",
-    "DeviceRuntime",
+    "VirtioEntropy", "VirtioConsole", "DeviceRuntime",
   ]
 
   struct File {
