@@ -180,6 +180,7 @@ static void write_block(struct cm_link *link)
     store64(own(link, H_POOL_OFFSET), link->driver_pool_start);
     store64(own(link, H_POOL_SIZE), link->driver_pool_size);
     store64(own(link, H_TRANSLATION_BASE), link->translation_base);
+    link->header_reason = 0;
     set_extended_status(link, CM_PRESENT);
 }
 
@@ -295,11 +296,13 @@ void cm_link_look(struct cm_link *link)
         return;
     uint32_t reason = judge_header(link);
     if (reason) {
-        if (link->verbose)
-            fprintf(stderr, "link: the back-end's header is wrong, reason %xh\n", reason);
-        link->status = CM_REFUSING;
-        complain(link, reason);
-        return;
+        if (reason != link->header_reason) {
+            if (link->verbose)
+                fprintf(stderr, "link: the back-end's header is wrong, reason %xh\n", reason);
+            link->header_reason = reason;
+            complain(link, reason);
+        }
+        return; /* still answering: the next look judges again */
     }
     link->status = CM_UP;
     link->pairings++;
@@ -345,7 +348,7 @@ enum cm_result cm_link_wait_up(struct cm_link *link, uint64_t deadline)
             return CM_OK;
         enum cm_result result = sleep_once(link, NULL, NULL, deadline);
         if (result != CM_OK)
-            return link->status == CM_REFUSING && result == CM_LATE ? CM_BROKEN : result;
+            return result == CM_LATE && link->header_reason ? CM_BROKEN : result;
     }
 }
 

@@ -67,7 +67,7 @@ struct cm_pool {
     uint64_t end;
 };
 
-enum cm_status { CM_ALONE, CM_ANSWERING, CM_UP, CM_REFUSING };
+enum cm_status { CM_ALONE, CM_ANSWERING, CM_UP };
 
 struct cm_link {
     struct platform *platform;
@@ -87,7 +87,8 @@ struct cm_link {
     uint32_t own_epoch;
     uint32_t peer_epoch; /* of the pairing that is being answered or up; 0: none */
     uint32_t life;       /* changes whenever everything of a pairing becomes void */
-    uint32_t extended_status;
+    uint32_t extended_status; /* own, as stored */
+    uint32_t header_reason;   /* why the peer's header keeps the link down, 0: it does not */
     uint16_t sequence[CM_SLOTS];
     uint64_t open_request[CM_SLOTS];        /* 0: none */
     uint64_t last_acknowledgement[CM_SLOTS];
