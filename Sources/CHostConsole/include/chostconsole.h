@@ -6,5 +6,53 @@
 #include <stddef.h>
 #include <stdint.h>
 
+enum { CHC_TAGS = 32, CHC_NAME = 64, CHC_AGAIN = -11 };
+
 // Random bytes; returns how many. Waits only until the kernel's generator is seeded.
 long chc_random(void *_Nonnull bytes, size_t count);
+
+// The master of a fresh pseudo-terminal whose other end is raw and has been closed once, so that
+// its state shows; the other end's path arrives in name (CHC_NAME bytes).
+long chc_pty(char *_Nonnull name);
+// 1 when somebody has the other end open.
+int chc_pty_is_open(int master);
+// A descriptor that becomes readable when path is opened or closed.
+long chc_watch_opens(const char *_Nonnull path);
+// Reads and forgets everything there is.
+void chc_drain(int fd);
+// Columns in the low half, rows in the high one; 0 when fd is no terminal or has no size.
+uint32_t chc_terminal_size(int fd);
+// Makes path a symbolic link to target; replaces a symbolic link, and nothing else.
+long chc_link(const char *_Nonnull target, const char *_Nonnull path);
+// Removes path when it is a symbolic link to target.
+void chc_unlink_if(const char *_Nonnull target, const char *_Nonnull path);
+
+// A description of its own for an inherited descriptor, so that it can be non-blocking without
+// others noticing; where the kernel refuses that, a duplicate.
+long chc_own(int fd, int writable);
+// Puts the terminal fd into raw mode until chc_restore, exit or a deadly signal; 0 when it is none.
+long chc_raw(int fd);
+void chc_restore(void);
+// Signals event_fd at every change of the terminal's size.
+void chc_watch_size(int event_fd);
+// Asks this process to stop as SIGTERM does.
+void chc_ask_to_stop(void);
+
+// Reads and writes that never block on the descriptors above; a write never raises SIGPIPE on a
+// socket.
+long chc_read(int fd, void *_Nonnull bytes, size_t count);
+long chc_write(int fd, const void *_Nonnull bytes, size_t count);
+long chc_send(int fd, const void *_Nonnull bytes, size_t count);
+long chc_append_to(const char *_Nonnull path);
+// Whether writes to fd are to a file that never says "later".
+int chc_is_file(int fd);
+
+// Edge-triggered, input and output.
+long chc_poll_set(void);
+long chc_poll_add(int set, int fd, uint64_t tag);
+// Waits for ever; tags has room for CHC_TAGS.
+long chc_poll_wait(int set, uint64_t *_Nonnull tags);
+
+// One word shared by two threads.
+void chc_bits_add(uint32_t *_Nonnull word, uint32_t bits);
+uint32_t chc_bits_take(uint32_t *_Nonnull word);
