@@ -1,7 +1,5 @@
 """Back-ends: ours, and qemu-storage-daemon as the one to compare with."""
 import os
-import socket
-import subprocess
 import time
 
 from . import packages, processes
@@ -35,9 +33,9 @@ class Block:
 class Backend:
     """One back-end process with one socket and one device."""
 
-    def __init__(self, kind, folder, name, device):
-        self.kind, self.device, self.name = kind, device, name
-        self.socket = folder / f"{name}.sock"
+    def __init__(self, kind, folder, name, device, sockets=None, aio="threads"):
+        self.kind, self.device, self.name, self.aio = kind, device, name, aio
+        self.socket = (sockets or folder) / f"{name}.sock"
         self.log = folder / f"{name}.log"
         self.process = None
         self.starts = 0
@@ -49,7 +47,7 @@ class Backend:
                 raise LabError("qemu-storage-daemon serves block devices only")
             access = "off" if d.readonly else "on"
             return qemu_words("qemu-storage-daemon") + [
-                "--blockdev", f"driver=file,node-name=f,filename={d.file},discard=unmap,"
+                "--blockdev", f"driver=file,node-name=f,filename={d.file},discard=unmap,aio={self.aio},"
                 f"read-only={'on' if d.readonly else 'off'}",
                 "--export", f"type=vhost-user-blk,id=e,node-name=f,addr.type=unix,"
                 f"addr.path={self.socket},writable={access},num-queues={d.queues},"

@@ -2,7 +2,6 @@
 import os
 import select
 import socket
-import subprocess
 import time
 
 from . import backends, images, processes
@@ -48,10 +47,12 @@ class Machine:
         self.log = folder / f"{name}.out.log"
         self.report_log = folder / f"{name}.report.log"
         self.process = self.report = None
+        self.extra_words, self.sockets = [], folder
 
     def command_line(self, port):
         words = [f"lab.{k}={v}" for k, v in self.arguments.items()]
-        return ["loglevel=7", "panic=-1", f"lab.port={port}", *words]
+        return ["loglevel=7", "panic=-1", f"lab.port={port}", *self.extra_words,
+                *words]
 
     def kill(self):
         if self.process is not None:
@@ -67,7 +68,7 @@ class UserMode(Machine):
         words = [self.target.kernel(), f"mem={self.memory}M",
                  f"initrd={images.build(self.target)}", "con0=null,fd:1",
                  f"con1=fd:{theirs.fileno()}", "con=null", "ssl=null", "console=tty0",
-                 f"uml_dir={self.folder}/", f"umid={self.name}"]
+                 f"uml_dir={self.sockets}/", f"umid={self.name}"]
         words += [f"virtio_uml.device={b.socket}:{number}" for b, number in devices]
         words += self.command_line("tty1")
         self.process = processes.start(
@@ -86,7 +87,7 @@ class Qemu(Machine):
         self.cpus, self.extra, self.once = cpus, list(extra), once
 
     def start(self, devices):
-        path = self.folder / f"{self.name}.report.sock"
+        path = self.sockets / f"{self.name}.sock"
         path.unlink(missing_ok=True)
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(str(path))

@@ -1,8 +1,9 @@
 """One test: its folder, its back-ends and guests, its verdict."""
 import os
+import pathlib
 import shutil
 import subprocess
-import time
+import tempfile
 
 from . import backends, kernel_log, machines, packages, processes
 from .common import LOGS, LabError
@@ -18,6 +19,8 @@ class Session:
         self.folder = LOGS / name
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
+        # A socket's path has to be short, a checkout's need not be.
+        self.sockets = pathlib.Path(tempfile.mkdtemp(prefix="cellmate-lab-"))
         self.failures, self.passed, self.values, self.notes = [], 0, {}, []
         self.backends, self.machines = [], []
 
@@ -31,7 +34,7 @@ class Session:
             self.fail(text)
 
     def image(self, name, mebibytes):
-        """A file of zeroes, sparse, in shared memory: the disk of the machine plays no part."""
+        """A file of zeroes, sparse."""
         path = self.folder / name
         with open(path, "wb") as f:
             f.truncate(mebibytes << 20)
@@ -56,7 +59,7 @@ class Session:
         return path
 
     def backend(self, name, device):
-        one = backends.Backend(self.kind, self.folder, name, device).start()
+        one = backends.Backend(self.kind, self.folder, name, device, self.sockets).start()
         self.backends.append(one)
         return one
 
@@ -64,6 +67,7 @@ class Session:
         """Starts a guest, reads its report to the end, judges its kernel log. `handlers` are
         called at the points where the guest says "at"; `boots` is how often init has to start."""
         self.machines.append(machine)
+        machine.sockets = self.sockets
         machine.start(devices)
         done, seen = False, 0
         while machine.report is not None and not done:
@@ -128,8 +132,6 @@ class Session:
             problem = one.stop()
             if problem:
                 self.fail(f"{one.name}: {problem}")
-        for path in self.folder.glob("*.img"):
-            if not (keep or self.failures):
-                path.unlink()
+        shutil.rmtree(self.sockets, ignore_errors=True)
         if not (keep or self.failures):
             shutil.rmtree(self.folder, ignore_errors=True)

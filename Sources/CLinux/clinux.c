@@ -11,6 +11,7 @@
 #include <linux/fs.h>
 #include <linux/magic.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -445,3 +446,57 @@ void cl_guard_remove(long guard) {
   atomic_store(&cl_guards[guard].end, 0);
   atomic_store(&cl_guards[guard].start, 0);
 }
+
+// ---- threads -----------------------------------------------------------------------------------
+
+struct cl_monitor {
+  pthread_mutex_t mutex;
+  pthread_cond_t condition;
+};
+cl_monitor *_Nonnull cl_monitor_create(void) {
+  cl_monitor *m = malloc(sizeof *m);
+  if (!m) abort();
+  pthread_mutex_init(&m->mutex, NULL);
+  pthread_cond_init(&m->condition, NULL);
+  return m;
+}
+void cl_monitor_destroy(cl_monitor *_Nonnull m) {
+  pthread_cond_destroy(&m->condition);
+  pthread_mutex_destroy(&m->mutex);
+  free(m);
+}
+void cl_monitor_enter(cl_monitor *_Nonnull m) { pthread_mutex_lock(&m->mutex); }
+void cl_monitor_leave(cl_monitor *_Nonnull m) { pthread_mutex_unlock(&m->mutex); }
+void cl_monitor_wait(cl_monitor *_Nonnull m) { pthread_cond_wait(&m->condition, &m->mutex); }
+void cl_monitor_wake_one(cl_monitor *_Nonnull m) { pthread_cond_signal(&m->condition); }
+void cl_monitor_wake_all(cl_monitor *_Nonnull m) { pthread_cond_broadcast(&m->condition); }
+
+struct cl_thread_body {
+  void (*body)(void *);
+  void *context;
+};
+static void *cl_run_thread(void *p) {
+  struct cl_thread_body b = *(struct cl_thread_body *)p;
+  free(p);
+  b.body(b.context);
+  return NULL;
+}
+long cl_thread_start(void (*_Nonnull body)(void *_Nullable), void *_Nullable context,
+                     int without_signals, uint64_t *_Nonnull thread) {
+  struct cl_thread_body *b = malloc(sizeof *b);
+  if (!b) return -ENOMEM;
+  *b = (struct cl_thread_body){body, context};
+  sigset_t all, before;
+  sigfillset(&all);
+  if (without_signals) pthread_sigmask(SIG_SETMASK, &all, &before);
+  pthread_t t;
+  int error = pthread_create(&t, NULL, cl_run_thread, b);
+  if (without_signals) pthread_sigmask(SIG_SETMASK, &before, NULL);
+  if (error) {
+    free(b);
+    return -error;
+  }
+  *thread = (uint64_t)t;
+  return 0;
+}
+void cl_thread_join(uint64_t thread) { pthread_join((pthread_t)thread, NULL); }

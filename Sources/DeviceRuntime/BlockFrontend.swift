@@ -81,6 +81,8 @@ public struct BlockFrontend<P: Platform & ~Copyable>: ~Copyable {
   let access: AccessMap
   var nextOrder: UInt64 = 0
   var openCount = 0
+  /// What the device had announced when its configuration was read last.
+  var changeCount: UInt32 = 0
 
   /// Bytes between status bytes: one cache line each.
   static var statusStride: Int { 64 }
@@ -277,13 +279,15 @@ public struct BlockFrontend<P: Platform & ~Copyable>: ~Copyable {
 
   // MARK: Waiting
 
-  /// Looks at the link; a back-end that went away or came back takes the queue down. Returns
-  /// whether the device has to be set up again.
+  /// Looks at the link and at what the device announces; a back-end that went away or came back,
+  /// or a device that wants a reset, takes the queue down. Returns whether the device has to be set
+  /// up again.
   public mutating func step() -> Bool {
     switch frontend.step() {
     case .none, .up: break
     case .peerStarted, .down: disconnect()
     }
+    if isConnected { lookAtDevice() }
     return !isConnected
   }
 

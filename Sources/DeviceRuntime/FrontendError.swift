@@ -8,6 +8,8 @@ public enum FrontendError: Error, Equatable, Sendable {
   case linkLost(FrontendStage)
   /// The back-end refused an access; the raw value of a `RegisterRefusal`.
   case refused(UInt32, register: Int)
+  /// What the slot shows are not the registers of virtio-mmio version 2.
+  case notVirtio(magic: UInt32, version: UInt32)
   /// The slot holds another device than asked for.
   case wrongDevice(found: UInt32, expected: UInt32)
   /// The device does not offer what this driver needs.

@@ -1,5 +1,4 @@
 import CLinux
-import Glibc
 import LinuxSupport
 import VirtioBlock
 
@@ -13,7 +12,7 @@ extension FileWorkers {
     case .read, .write:
       switch unsafe transfer(slot, mayWait: true, bounce) {
       case .done: return .ok
-      case .wouldBlock: return fail(request, .system(EAGAIN))
+      case .wouldBlock: return fail(request, .system(SystemError.tryAgain))
       case .failed(let failure): return fail(request, failure)
       }
     case .flush: result = repeating { cl_datasync(file.descriptor) }
@@ -30,14 +29,15 @@ extension FileWorkers {
   private func repeating(_ call: () -> Int) -> Int {
     while true {
       let result = call()
-      if result != -Int(EINTR) { return result }
+      if result != -Int(SystemError.interrupted) { return result }
     }
   }
 
   /// Whether the file or device cannot do this at all, as opposed to having failed.
   private func isUnknown(_ result: Int) -> Bool {
     let error = Int32(truncatingIfNeeded: -result)
-    return error == EOPNOTSUPP || error == ENOTTY || error == EINVAL || error == ENOSYS
+    return error == SystemError.notSupported || error == SystemError.noSuchControl
+      || error == SystemError.invalid || error == SystemError.noSuchCall
   }
 
   /// A discard is a hint (VIRTIO 1.4, 5.2.6.2): what cannot free storage has done its duty.
@@ -53,7 +53,7 @@ extension FileWorkers {
   private func writeZeroes(_ request: BlockRequest) -> Int {
     let position = Int64(request.position)
     let count = Int64(request.count)
-    var result = -Int(EOPNOTSUPP)
+    var result = -Int(SystemError.notSupported)
     if file.isDevice {
       result = repeating {
         cl_device_range(file.descriptor, 1, request.position, request.count)
@@ -75,7 +75,7 @@ extension FileWorkers {
       let result = repeating {
         unsafe cl_write_at(file.descriptor, zeroes, length, position + done)
       }
-      guard result > 0 else { return result == 0 ? -Int(EIO) : result }
+      guard result > 0 else { return result == 0 ? -Int(SystemError.inputOutput) : result }
       done += Int64(result)
     }
     return 0
@@ -85,7 +85,7 @@ extension FileWorkers {
 
   /// Tells the operator, not more than ten lines a second, and the guest.
   func fail(_ request: BlockRequest, _ failure: Failure) -> BlockStatus {
-    unsafe pthread_mutex_lock(mutex)
+    unsafe cl_monitor_enter(monitor)
     let now = cl_monotonic_ns()
     let isDue = now - lastLog >= 100_000_000
     let skipped = suppressedLogs
@@ -95,7 +95,7 @@ extension FileWorkers {
     } else {
       suppressedLogs += 1
     }
-    unsafe pthread_mutex_unlock(mutex)
+    unsafe cl_monitor_leave(monitor)
     if isDue {
       let more = skipped > 0 ? " (and \(skipped) more like it)" : ""
       log("\(file.path): \(Self.text(request)) failed: \(Self.text(failure))\(more)")

@@ -1,5 +1,5 @@
 import CLinux
-import Glibc
+import LinuxSupport
 import SharedMemory
 import VirtioBlock
 import Virtqueue
@@ -97,9 +97,9 @@ extension FileWorkers {
         continue
       }
       switch Int32(truncatingIfNeeded: -result) {
-      case EINTR: continue
-      case EAGAIN where !mayWait: return .wouldBlock
-      case EOPNOTSUPP where !mayWait:
+      case SystemError.interrupted: continue
+      case SystemError.tryAgain where !mayWait: return .wouldBlock
+      case SystemError.notSupported where !mayWait:
         // The file system does not know the question: do not ask it again.
         if item.request.type == .read {
           canReadWithoutWaiting = false
@@ -107,11 +107,11 @@ extension FileWorkers {
           canWriteWithoutWaiting = false
         }
         return .wouldBlock
-      case EINVAL where item.isDirect:
+      case SystemError.invalid where item.isDirect:
         // Not in this way; the page cache takes everything.
         item.isDirect = false
       case 0 where item.request.type == .read: return .failed(.ended(item.position))
-      case 0: return .failed(.system(EIO))
+      case 0: return .failed(.system(SystemError.inputOutput))
       case let error: return .failed(.system(error))
       }
     }

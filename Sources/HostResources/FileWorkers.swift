@@ -1,6 +1,5 @@
 import CHostFile
 import CLinux
-import Glibc
 import LinuxSupport
 import SharedMemory
 import VirtioBlock
@@ -8,7 +7,7 @@ import Virtqueue
 
 /// The worker threads behind one file, and the only thing that several threads share.
 ///
-/// Requests travel by slot number through two fixed rings under one mutex; a request's own memory
+/// Requests travel by slot number through two fixed rings under one monitor; a request's own memory
 /// belongs to whoever has its slot. Nothing is allocated after `init`, but for log lines.
 @safe
 final class FileWorkers: @unchecked Sendable {
@@ -57,20 +56,18 @@ final class FileWorkers: @unchecked Sendable {
   let zeroes: UnsafeMutableRawPointer
   private let waiting: UnsafeMutablePointer<Int>
   private let finished: UnsafeMutablePointer<(slot: Int, status: BlockStatus)>
-  // A mutex and a condition stay where they are: Swift may move a stored property.
-  let mutex: UnsafeMutablePointer<pthread_mutex_t>
-  private let condition: UnsafeMutablePointer<pthread_cond_t>
+  let monitor: OpaquePointer
   private var waitingStart = 0
   private var waitingCount = 0
   private var finishedStart = 0
   private var finishedCount = 0
   private var nextBounce = 1
   private var isStopping = false
-  private var threads: [pthread_t] = []
+  private var threads: [UInt64] = []
   // The device's thread alone: what the file system has turned out not to know.
   var canReadWithoutWaiting = true
   var canWriteWithoutWaiting = true
-  // Under the mutex.
+  // Inside the monitor.
   var lastLog: UInt64 = 0
   var suppressedLogs = 0
 
@@ -106,12 +103,7 @@ final class FileWorkers: @unchecked Sendable {
     unsafe waiting.initialize(repeating: 0, count: slots)
     unsafe finished = .allocate(capacity: slots)
     unsafe finished.initialize(repeating: (0, .ok), count: slots)
-    unsafe mutex = .allocate(capacity: 1)
-    unsafe condition = .allocate(capacity: 1)
-    unsafe mutex.initialize(to: pthread_mutex_t())
-    unsafe condition.initialize(to: pthread_cond_t())
-    unsafe pthread_mutex_init(mutex, nil)
-    unsafe pthread_cond_init(condition, nil)
+    unsafe monitor = cl_monitor_create()
     try startThreads(options.workers)
   }
 
@@ -124,46 +116,36 @@ final class FileWorkers: @unchecked Sendable {
     unsafe zeroes.deallocate()
     unsafe waiting.deallocate()
     unsafe finished.deallocate()
-    unsafe pthread_mutex_destroy(mutex)
-    unsafe pthread_cond_destroy(condition)
-    unsafe mutex.deallocate()
-    unsafe condition.deallocate()
+    unsafe cl_monitor_destroy(monitor)
   }
 
   // MARK: Threads
 
   private func startThreads(_ count: Int) throws(SystemError) {
-    // Signals are for the threads that wait for them, never for a worker.
-    var all = sigset_t()
-    var before = sigset_t()
-    unsafe sigfillset(&all)
-    unsafe pthread_sigmask(SIG_SETMASK, &all, &before)
-    var error: Int32 = 0
-    for _ in 0..<count where error == 0 {
-      var thread = pthread_t()
+    for _ in 0..<count {
+      var thread: UInt64 = 0
       // SAFETY: the thread borrows the object; it is joined before the last reference goes.
       let context = unsafe Unmanaged.passUnretained(self).toOpaque()
-      error = unsafe pthread_create(
-        &thread, nil,
+      // Signals are for the threads that wait for them, never for a worker.
+      let result = unsafe cl_thread_start(
         { context in
-          guard let context = unsafe context else { return nil }
+          guard let context = unsafe context else { return }
           unsafe Unmanaged<FileWorkers>.fromOpaque(context).takeUnretainedValue().serve()
-          return nil
-        }, context)
-      if error == 0 { threads.append(thread) }
+        }, context, 1, &thread)
+      guard result >= 0 else {
+        join()
+        throw SystemError(Int32(truncatingIfNeeded: -result))
+      }
+      threads.append(thread)
     }
-    unsafe pthread_sigmask(SIG_SETMASK, &before, nil)
-    guard error != 0 else { return }
-    join()
-    throw SystemError(error)
   }
 
   private func join() {
-    unsafe pthread_mutex_lock(mutex)
+    unsafe cl_monitor_enter(monitor)
     isStopping = true
-    unsafe pthread_cond_broadcast(condition)
-    unsafe pthread_mutex_unlock(mutex)
-    for thread in threads { pthread_join(thread, nil) }
+    unsafe cl_monitor_wake_all(monitor)
+    unsafe cl_monitor_leave(monitor)
+    for thread in threads { cl_thread_join(thread) }
     threads = []
   }
 
@@ -178,18 +160,18 @@ final class FileWorkers: @unchecked Sendable {
 
   /// Hands a slot to the workers.
   func enqueue(_ slot: Int) {
-    unsafe pthread_mutex_lock(mutex)
+    unsafe cl_monitor_enter(monitor)
     precondition(waitingCount < slots)
     unsafe waiting[(waitingStart + waitingCount) % slots] = slot
     waitingCount += 1
-    unsafe pthread_cond_signal(condition)
-    unsafe pthread_mutex_unlock(mutex)
+    unsafe cl_monitor_wake_one(monitor)
+    unsafe cl_monitor_leave(monitor)
   }
 
   /// The next finished request.
   func nextCompletion() -> BlockHostCompletion? {
-    unsafe pthread_mutex_lock(mutex)
-    defer { unsafe pthread_mutex_unlock(mutex) }
+    unsafe cl_monitor_enter(monitor)
+    defer { unsafe cl_monitor_leave(monitor) }
     guard finishedCount > 0 else { return nil }
     let done = unsafe finished[finishedStart]
     finishedStart = (finishedStart + 1) % slots
@@ -199,10 +181,10 @@ final class FileWorkers: @unchecked Sendable {
 
   /// Finishes every request that no worker has begun, with an I/O error.
   func cancelWaiting() {
-    unsafe pthread_mutex_lock(mutex)
+    unsafe cl_monitor_enter(monitor)
     let count = waitingCount
     for _ in 0..<count { finish(takeWaiting(), .ioError) }
-    unsafe pthread_mutex_unlock(mutex)
+    unsafe cl_monitor_leave(monitor)
     if count > 0 { _ = cl_event_signal(wakeDescriptor) }
   }
 
@@ -224,20 +206,20 @@ final class FileWorkers: @unchecked Sendable {
   }
 
   private func serve() {
-    unsafe pthread_mutex_lock(mutex)
+    unsafe cl_monitor_enter(monitor)
     let bounce = unsafe bounces + nextBounce * Self.bounceSize
     nextBounce += 1
     while true {
-      while waitingCount == 0 && !isStopping { unsafe pthread_cond_wait(condition, mutex) }
+      while waitingCount == 0 && !isStopping { unsafe cl_monitor_wait(monitor) }
       if isStopping { break }
       let slot = takeWaiting()
-      unsafe pthread_mutex_unlock(mutex)
+      unsafe cl_monitor_leave(monitor)
       let status = unsafe perform(slot, bounce)
-      unsafe pthread_mutex_lock(mutex)
+      unsafe cl_monitor_enter(monitor)
       finish(slot, status)
-      // Inside the mutex: a host that is destroyed next has waited for this.
+      // Inside the monitor: a host that is destroyed next has waited for this.
       _ = cl_event_signal(wakeDescriptor)
     }
-    unsafe pthread_mutex_unlock(mutex)
+    unsafe cl_monitor_leave(monitor)
   }
 }

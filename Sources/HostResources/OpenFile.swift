@@ -1,6 +1,5 @@
 import CHostFile
 import CLinux
-import Glibc
 import LinuxSupport
 import VirtioBlock
 
@@ -69,7 +68,9 @@ struct OpenFile: Sendable {
       cl_close(descriptor)
       descriptor = claimed
     } catch {
-      if case .open(_, SystemError(EBUSY)) = error { throw .inUse(path: path, holder: 0) }
+      if case .open(_, SystemError(SystemError.busy)) = error {
+        throw .inUse(path: path, holder: 0)
+      }
       throw error
     }
   }
@@ -80,8 +81,14 @@ struct OpenFile: Sendable {
     guard result < 0 else { return }
     let error = Int32(-result)
     // A file system without locks (some network ones) cannot tell; everything else can.
-    if error == ENOLCK || error == ENOSYS || error == EOPNOTSUPP { return }
-    guard error == EAGAIN || error == EACCES else { throw .open(path: path, SystemError(error)) }
+    if error == SystemError.noLocks || error == SystemError.noSuchCall
+      || error == SystemError.notSupported
+    {
+      return
+    }
+    guard error == SystemError.tryAgain || error == SystemError.noAccess else {
+      throw .open(path: path, SystemError(error))
+    }
     // Locks of open file descriptions have no pid of their own: look for who has one.
     throw .inUse(path: path, holder: holder > 0 ? holder : chf_lock_holder(descriptor))
   }

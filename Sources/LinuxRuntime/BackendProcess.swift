@@ -1,6 +1,5 @@
 import CLinux
 public import CommandOptions
-import Glibc
 import LinuxSupport
 
 /// A back-end process: opens everything first, then serves each link on a thread of its own until
@@ -94,7 +93,7 @@ private final class LinkThread: @unchecked Sendable {
   private var link: ServedLink?
   private let wake: Int32
   private let stop: Int32
-  private var thread = pthread_t()
+  private var thread: UInt64 = 0
   private var report: LinkReport?
   private let ended: UnsafeMutablePointer<UInt32>
 
@@ -112,14 +111,12 @@ private final class LinkThread: @unchecked Sendable {
 
   func start() {
     let context = unsafe Unmanaged.passUnretained(self).toOpaque()
-    let error = unsafe pthread_create(
-      &thread, nil,
+    let result = unsafe cl_thread_start(
       { context in
-        guard let context = unsafe context else { return nil }
+        guard let context = unsafe context else { return }
         unsafe Unmanaged<LinkThread>.fromOpaque(context).takeUnretainedValue().work()
-        return nil
-      }, context)
-    precondition(error == 0, "a thread can be made")
+      }, context, 0, &thread)
+    precondition(result >= 0, "a thread can be made")
   }
 
   private func work() {
@@ -131,7 +128,7 @@ private final class LinkThread: @unchecked Sendable {
   /// Wakes the link, so that it sees the request to stop, and waits for its end.
   func finish() -> LinkReport? {
     _ = cl_event_signal(wake)
-    pthread_join(thread, nil)
+    cl_thread_join(thread)
     return report
   }
 }

@@ -1,6 +1,5 @@
 public import CommandOptions
 import DeviceRuntime
-import Glibc
 import IVShmem
 import LinuxSupport
 import SharedMemory

@@ -109,9 +109,3 @@ public struct VhostUserSocket: ~Copyable {
     }
   }
 }
-
-extension SystemError {
-  static var interrupted: Int32 { 4 }
-  static var tryAgain: Int32 { 11 }
-  static var connectionReset: Int32 { 104 }
-}

@@ -53,7 +53,7 @@ import Virtqueue
     }
   }
 
-  /// 3.1.1, step by step, and 4.2.3.1.1: the type first; status bits only grow; features between
+  /// 3.1.1, step by step, and 4.2.3.1.1: what it is, first; status bits only grow; features between
   /// DRIVER and FEATURES_OK; FEATURES_OK looked at again; the queue; DRIVER_OK.
   @Test(arguments: HandshakeTests.placements)
   func theDriverFollowsTheSequence(placement: Placement) throws {
@@ -63,7 +63,8 @@ import Virtqueue
     let offered = Self.everything
     let agreed = rig.front.features.rawValue
     let before: [Access] = [
-      .read(0x08, 2), .write(0x70, 0), .write(0x70, 1), .write(0x70, 3), .write(0x14, 0),
+      .read(0x00, 0x7472_6976), .read(0x04, 2), .read(0x08, 2), .write(0x70, 0), .read(0x70, 0),
+      .write(0x70, 1), .write(0x70, 3), .write(0x14, 0),
       .read(0x10, offered & 0xffff_ffff), .write(0x14, 1), .read(0x10, offered >> 32),
       .write(0x24, 0), .write(0x20, agreed & 0xffff_ffff), .write(0x24, 1),
       .write(0x20, agreed >> 32), .write(0x70, 0xb), .read(0x70, 0xb), .write(0x30, 0),
@@ -130,7 +131,10 @@ import Virtqueue
   /// A device that takes FEATURES_OK back silently is given up, too.
   @Test func featuresOKIsLookedAtAgain() throws {
     var rig = try Rig(RecordingBackend.registers(offered: Self.everything))
-    rig.backend.lies[0x70] = 0x3
+    let backend = rig.backend
+    backend.onAccess = { access in
+      if access == .write(0x70, 0xb) { backend.lies[0x70] = 0x3 }
+    }
     #expect(
       rig.failure()
         == .frontend(.featuresRefused(wanted: FeatureSet(rawValue: Self.everything))))
@@ -142,7 +146,72 @@ import Virtqueue
     var rig = try Rig(
       RecordingBackend.registers(offered: Self.everything, deviceID: deviceID))
     #expect(rig.failure() == .frontend(.wrongDevice(found: deviceID, expected: 2)))
-    #expect(rig.backend.log == [.read(0x08, UInt64(deviceID))])
+    #expect(rig.backend.log.map(\.offset) == [0, 4, 8])
+  }
+
+  @Test(arguments: [(0, UInt32(0x7472_6975)), (4, 1), (4, 3)])
+  func whatIsNotVirtioIsLeftAlone(offset: Int, value: UInt32) throws {
+    var rig = try Rig(RecordingBackend.registers(offered: Self.everything))
+    rig.backend.lies[offset] = value
+    let magic = offset == 0 ? value : 0x7472_6976
+    #expect(
+      rig.failure() == .frontend(.notVirtio(magic: magic, version: offset == 4 ? value : 2)))
+    #expect(rig.backend.log.map(\.offset) == [0, 4])
+  }
+
+  /// A reset that was acknowledged but does not show is not believed (2.4.2).
+  @Test func aResetIsOverWhenTheStatusIsZero() throws {
+    var rig = try Rig(RecordingBackend.registers(offered: Self.everything))
+    rig.backend.lies[0x70] = 1
+    #expect(rig.failure() == .frontend(.deadline(.reset)))
+    #expect(rig.backend.log.last == .read(0x70, 1))
+  }
+
+  /// DEVICE_NEEDS_RESET, announced: the queue is let go, the device is reset, and what was open goes
+  /// out again (2.1.1).
+  @Test func aDeviceThatWantsAResetGetsOne() throws {
+    var rig = try Rig(RecordingBackend.registers(offered: Self.everything))
+    try rig.connect()
+    try rig.front.submit(.flush, sector: 0, data: .empty, token: 1)
+    rig.front.publish()
+    let slot = rig.backend.link.plan.ownBlock + 0x100
+    rig.memory.region.store32(0x4f, at: slot + 0x170)
+    let before = rig.front.step()
+    #expect(!before, "not announced yet")
+    rig.memory.region.store32(1, at: slot + 0x18)
+    let isLost = rig.front.step()
+    #expect(isLost)
+    rig.memory.region.store32(0, at: slot + 0x170)
+    let count = rig.statusWrites.count
+    try rig.connect()
+    #expect(Array(rig.statusWrites.dropFirst(count)) == [0, 1, 3, 0xb, 0xf])
+    #expect(rig.front.inFlightCount == 1 && rig.front.counters.resubmitted == 1)
+  }
+
+  /// A configuration change is announced: the new capacity counts (5.2.6.1).
+  @Test func aNewCapacityIsTheNewLimit() throws {
+    var rig = try Rig(RecordingBackend.registers(offered: Self.everything))
+    var space = [UInt8](repeating: 0, count: 60)
+    space[0] = 8
+    rig.backend.publish(space, generation: 2)
+    try rig.connect()
+    let slot = rig.backend.link.plan.ownBlock + 0x100
+    space[0] = 9
+    rig.backend.publish(space, generation: 4)
+    rig.memory.region.store32(1, at: slot + 0x18)
+    let isLost = rig.front.step()
+    #expect(!isLost)
+    #expect(rig.front.configuration.capacity == 9)
+    let buffer = BufferSegment(offset: 0x2000, count: 512)
+    try rig.front.submit(.read, sector: 8, data: buffer, token: 0)
+    // While the generation is odd nothing is taken over, and nothing waits.
+    rig.memory.region.store32(5, at: slot + 0x1fc)
+    rig.memory.region.store32(2, at: slot + 0x18)
+    _ = rig.front.step()
+    #expect(rig.front.configuration.capacity == 9)
+    rig.backend.publish([10], generation: 6)
+    _ = rig.front.step()
+    #expect(rig.front.configuration.capacity == 10)
   }
 
   /// A request that waits for the device goes out, and is notified, only after DRIVER_OK.

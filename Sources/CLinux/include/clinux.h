@@ -117,3 +117,20 @@ long cl_reserve_at(void *_Nonnull at, size_t size);
 long cl_guard_add(void *_Nonnull at, size_t size);
 uint32_t cl_guard_faults(long guard);
 void cl_guard_remove(long guard);
+
+// ---- threads -----------------------------------------------------------------------------------
+
+// A mutex with a condition; it stays where it is.
+typedef struct cl_monitor cl_monitor;
+cl_monitor *_Nonnull cl_monitor_create(void);
+void cl_monitor_destroy(cl_monitor *_Nonnull m);
+void cl_monitor_enter(cl_monitor *_Nonnull m);
+void cl_monitor_leave(cl_monitor *_Nonnull m);
+// Leaves, waits for a wake-up and enters again.
+void cl_monitor_wait(cl_monitor *_Nonnull m);
+void cl_monitor_wake_one(cl_monitor *_Nonnull m);
+void cl_monitor_wake_all(cl_monitor *_Nonnull m);
+// Runs body(context) on a thread of its own; without_signals: signals are for the other threads.
+long cl_thread_start(void (*_Nonnull body)(void *_Nullable), void *_Nullable context,
+                     int without_signals, uint64_t *_Nonnull thread);
+void cl_thread_join(uint64_t thread);
