@@ -6,7 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { CHC_TAGS = 32, CHC_NAME = 64, CHC_AGAIN = -11 };
+enum { CHC_TAGS = 32, CHC_NAME = 64 };
+#define CHC_AGAIN (-11)
 
 // Random bytes; returns how many. Waits only until the kernel's generator is seeded.
 long chc_random(void *_Nonnull bytes, size_t count);
@@ -22,19 +23,28 @@ long chc_watch_opens(const char *_Nonnull path);
 void chc_drain(int fd);
 // Columns in the low half, rows in the high one; 0 when fd is no terminal or has no size.
 uint32_t chc_terminal_size(int fd);
-// Makes path a symbolic link to target; replaces a symbolic link, and nothing else.
+long chc_set_terminal_size(int fd, uint32_t size);
+// Makes path a symbolic link to target, in one step; replaces a symbolic link, and nothing else.
+// A descriptor that holds the name for as long as it is open, also against other processes:
+// -EADDRINUSE when one has it.
 long chc_link(const char *_Nonnull target, const char *_Nonnull path);
 // Removes path when it is a symbolic link to target.
 void chc_unlink_if(const char *_Nonnull target, const char *_Nonnull path);
 
-// A description of its own for an inherited descriptor, so that it can be non-blocking without
-// others noticing; where the kernel refuses that, a duplicate.
-long chc_own(int fd, int writable);
+// A description of its own for descriptor 0 or 1, so that it can be non-blocking without others
+// noticing; where the kernel refuses that, a duplicate, and chc_restore makes it blocking again.
+// -EBUSY until chc_restore when it was asked for before.
+long chc_own(int fd);
 // Puts the terminal fd into raw mode until chc_restore, exit or a deadly signal; 0 when it is none.
 long chc_raw(int fd);
 void chc_restore(void);
 // Signals event_fd at every change of the terminal's size.
 void chc_watch_size(int event_fd);
+// Signals event_fd at every SIGHUP, which then ends this process no more; -ENOSPC when too many do.
+long chc_watch_hangup(int event_fd);
+void chc_unwatch_hangup(int event_fd);
+// How often SIGHUP has come.
+unsigned chc_hangups(void);
 // Asks this process to stop as SIGTERM does.
 void chc_ask_to_stop(void);
 
@@ -43,15 +53,16 @@ void chc_ask_to_stop(void);
 long chc_read(int fd, void *_Nonnull bytes, size_t count);
 long chc_write(int fd, const void *_Nonnull bytes, size_t count);
 long chc_send(int fd, const void *_Nonnull bytes, size_t count);
+// 1 when nobody will read from, or write to, this socket any more.
+int chc_socket_is_dead(int fd);
+// Opens for appending; a file that grows beyond a limit gives an error from now on, no signal.
 long chc_append_to(const char *_Nonnull path);
-// Whether writes to fd are to a file that never says "later".
-int chc_is_file(int fd);
 
 // Edge-triggered, input and output.
 long chc_poll_set(void);
 long chc_poll_add(int set, int fd, uint64_t tag);
-// Waits for ever; tags has room for CHC_TAGS.
-long chc_poll_wait(int set, uint64_t *_Nonnull tags);
+// Waits, for ever when timeout_ms is negative; tags has room for CHC_TAGS.
+long chc_poll_wait(int set, uint64_t *_Nonnull tags, int timeout_ms);
 
 // One word shared by two threads.
 void chc_bits_add(uint32_t *_Nonnull word, uint32_t bits);

@@ -1,4 +1,5 @@
 public import LinuxSupport
+public import VirtioConsole
 
 /// What a console port is connected to.
 public enum ConsoleEnd: Equatable, Sendable {
@@ -18,11 +19,15 @@ public struct ConsolePortOptions: Equatable, Sendable {
   public var name: String
   /// What it is connected to.
   public var end: ConsoleEnd
+  /// Its size: the first one of a pseudo-terminal, the constant one of a socket or log; `nil` for
+  /// none. Standard input has its own.
+  public var size: ConsoleSize?
 
   /// States a port.
-  public init(name: String, end: ConsoleEnd) {
+  public init(name: String = "", end: ConsoleEnd, size: ConsoleSize? = nil) {
     self.name = name
     self.end = end
+    self.size = size
   }
 }
 
@@ -30,8 +35,12 @@ public struct ConsolePortOptions: Equatable, Sendable {
 public enum ConsoleHostError: Error, Equatable, Sendable {
   /// A system call failed on the thing that is named.
   case system(what: String, SystemError)
+  /// Standard input and output of a process can be one port only.
+  case stdioTwice
   /// Something other than a symbolic link lies where the link should be.
   case linkInTheWay(path: String)
-  /// The terminal of a process can be one port only.
-  case stdioTwice
+  /// Another process keeps a link of this name.
+  case linkInUse(path: String)
+  /// Another process answers at this socket.
+  case socketInUse(path: String)
 }

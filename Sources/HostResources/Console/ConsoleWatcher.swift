@@ -1,25 +1,33 @@
 import CHostConsole
 import CLinux
-import Glibc
 import LinuxSupport
+import VirtioConsole
 
 /// The thread that waits for the descriptors of a console's ports and tells the device's thread.
 ///
-/// It only waits, notes which ports have news, one bit each, and signals the device's wake-up; but
-/// for the files that must not be written on the device's thread. Every descriptor is watched for
-/// edges, so that what nobody reads does not keep the thread busy.
+/// It only waits, notes which ports have news, one bit each, and signals the device's wake-up.
+/// Every descriptor is watched for edges, so that what nobody reads does not keep the thread busy.
 @safe
 final class ConsoleWatcher: @unchecked Sendable {
   private let set: Descriptor
   private let stop: Descriptor
   private let wakeDescriptor: Int32
   private let news: UnsafeMutablePointer<UInt32>
-  private var thread: pthread_t?
-  /// The ports that have work for this thread; set before it starts.
-  private var workers: [LogEndpoint] = []
+  private var thread: UInt64 = 0
+  private var isRunning = false
+  /// Pseudo-terminals whose size is compared; fixed before the thread starts.
+  private var terminals: [Terminal] = []
+
+  private struct Terminal {
+    let master: Int32
+    let port: Int
+    var size: ConsoleSize
+  }
 
   private static var stopTag: UInt64 { 1 << 32 }
-  private static var workTag: UInt64 { 1 << 33 }
+  /// Between two looks at the sizes of terminals that somebody has open, in milliseconds: a person
+  /// who drags a window's edge sees it as at once.
+  private static var sizePeriod: Int32 { 200 }
 
   init(wakeDescriptor: Int32) throws(SystemError) {
     self.wakeDescriptor = wakeDescriptor
@@ -47,52 +55,41 @@ final class ConsoleWatcher: @unchecked Sendable {
     chc_poll_add(set.number, descriptor, UInt64(port)) >= 0
   }
 
-  /// Watches an event that tells that a port has work for the thread.
-  func addWork(_ descriptor: Int32, port: Int, what: String) throws(ConsoleHostError) {
-    do throws(SystemError) {
-      _ = try SystemError.check(
-        chc_poll_add(set.number, descriptor, Self.workTag | UInt64(port)))
-    } catch { throw .system(what: what, error) }
+  /// Compares a pseudo-terminal's size while it is open; before ``start()``.
+  func watchSize(of master: Int32, port: Int) {
+    terminals.append(Terminal(master: master, port: port, size: ConsoleSize(of: master)))
   }
 
   /// Starts the thread.
-  func start(_ workers: [LogEndpoint]) throws(SystemError) {
-    self.workers = workers
-    // Signals are for the threads that wait for them.
-    var all = sigset_t()
-    var before = sigset_t()
-    unsafe sigfillset(&all)
-    unsafe pthread_sigmask(SIG_SETMASK, &all, &before)
-    var thread = pthread_t()
-    // SAFETY: the thread borrows the object; it is joined before the last reference goes.
+  func start() throws(SystemError) {
+    // SAFETY: the thread borrows the object; finish() joins it before the last reference goes.
     let context = unsafe Unmanaged.passUnretained(self).toOpaque()
-    let error = unsafe pthread_create(
-      &thread, nil,
+    let result = unsafe cl_thread_start(
       { context in
-        guard let context = unsafe context else { return nil }
+        guard let context = unsafe context else { return }
         unsafe Unmanaged<ConsoleWatcher>.fromOpaque(context).takeUnretainedValue().watch()
-        return nil
-      }, context)
-    unsafe pthread_sigmask(SIG_SETMASK, &before, nil)
-    guard error == 0 else { throw SystemError(error) }
-    self.thread = thread
+      }, context, 1, &thread)
+    _ = try SystemError.check(result)
+    isRunning = true
   }
 
-  /// Ends the thread, after it has done its work; may be called without one.
+  /// Ends the thread; may be called without one.
   func finish() {
-    guard let thread else { return }
+    guard isRunning else { return }
     _ = cl_event_signal(stop.number)
-    pthread_join(thread, nil)
-    self.thread = nil
-    workers = []
+    cl_thread_join(thread)
+    isRunning = false
   }
 
   /// The ports with news since the last call, one bit each.
   func takeNews() -> UInt32 { unsafe chc_bits_take(news) }
 
   /// Notes news of a port and wakes the device's thread; from any thread.
-  func signal(port: Int) {
-    unsafe chc_bits_add(news, 1 << UInt32(port))
+  func signal(port: Int) { signal(ports: 1 << UInt32(port)) }
+
+  private func signal(ports: UInt32) {
+    guard ports != 0 else { return }
+    unsafe chc_bits_add(news, ports)
     _ = cl_event_signal(wakeDescriptor)
   }
 
@@ -101,27 +98,34 @@ final class ConsoleWatcher: @unchecked Sendable {
   private func watch() {
     var tags = InlineArray<32, UInt64>(repeating: 0)
     while true {
+      let (resized, isAnyOpen) = lookAtTerminals()
+      signal(ports: resized)
       var span = tags.mutableSpan
       let count = unsafe span.withUnsafeMutableBufferPointer { buffer in
-        guard let base = buffer.baseAddress else { return 0 }
-        return unsafe chc_poll_wait(set.number, base)
+        guard let base = buffer.baseAddress else { return -1 }
+        return unsafe chc_poll_wait(set.number, base, isAnyOpen ? Self.sizePeriod : -1)
       }
-      guard count > 0 else { return }
-      var bits: UInt32 = 0
-      var isStopping = false
+      guard count >= 0 else { return }
+      var ports: UInt32 = 0
       for index in 0..<count {
-        switch tags[index] {
-        case Self.stopTag: isStopping = true
-        case let tag where tag & Self.workTag != 0: break
-        case let tag: bits |= 1 << UInt32(truncatingIfNeeded: tag)
-        }
+        if tags[index] == Self.stopTag { return }
+        ports |= 1 << UInt32(truncatingIfNeeded: tags[index])
       }
-      for worker in workers { worker.work() }
-      if bits != 0 {
-        unsafe chc_bits_add(news, bits)
-        _ = cl_event_signal(wakeDescriptor)
-      }
-      if isStopping { return }
+      signal(ports: ports)
     }
+  }
+
+  /// The ports whose size has changed, and whether somebody has a terminal open.
+  private func lookAtTerminals() -> (resized: UInt32, isAnyOpen: Bool) {
+    var resized: UInt32 = 0
+    var isAnyOpen = false
+    for index in terminals.indices where chc_pty_is_open(terminals[index].master) != 0 {
+      isAnyOpen = true
+      let size = ConsoleSize(of: terminals[index].master)
+      guard size != terminals[index].size else { continue }
+      terminals[index].size = size
+      resized |= 1 << UInt32(terminals[index].port)
+    }
+    return (resized, isAnyOpen)
   }
 }

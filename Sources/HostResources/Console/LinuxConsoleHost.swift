@@ -37,28 +37,26 @@ public struct LinuxConsoleHost: ConsoleHost, ~Copyable {
     _ ports: [ConsolePortOptions], _ wakeDescriptor: Int32,
     _ log: @escaping @Sendable (String) -> Void
   ) throws(ConsoleHostError) -> (ConsoleWatcher, [ConsoleEndpoint]) {
-    guard ports.filter({ $0.end == .stdio }).count <= 1 else { throw .stdioTwice }
     var ends: [ConsoleEndpoint] = []
     do throws(ConsoleHostError) {
       let watcher: ConsoleWatcher
       do throws(SystemError) {
         watcher = try ConsoleWatcher(wakeDescriptor: wakeDescriptor)
       } catch { throw .system(what: "waiting", error) }
-      for (port, options) in ports.enumerated() {
-        switch options.end {
+      for port in ports.indices {
+        let size = ports[port].size
+        switch ports[port].end {
         case .pty(let link):
-          let pty = try PtyEndpoint(link: link, watcher, port: port)
-          ends.append(pty)
-          log("console port \(port): \(pty.path)")
+          ends.append(try PtyEndpoint(link: link, size: size, watcher, port: port))
         case .stdio: ends.append(try StdioEndpoint(watcher, port: port))
         case .socket(let path):
-          ends.append(try SocketEndpoint(path: path, watcher, port: port, log: log))
+          ends.append(try SocketEndpoint(path: path, size: size, watcher, port: port, log: log))
         case .log(let path):
-          ends.append(try LogEndpoint(path: path, watcher, port: port, log: log))
+          ends.append(try LogEndpoint(path: path, size: size, watcher, port: port, log: log))
         }
       }
       do throws(SystemError) {
-        try watcher.start(ends.compactMap { $0 as? LogEndpoint })
+        try watcher.start()
       } catch { throw .system(what: "starting a thread", error) }
       return (watcher, ends)
     } catch {
@@ -67,8 +65,16 @@ public struct LinuxConsoleHost: ConsoleHost, ~Copyable {
     }
   }
 
-  /// Where people connect to a pseudo-terminal; empty for other ports.
-  public func terminalPath(port: Int) -> String { (ends[port] as? PtyEndpoint)?.path ?? "" }
+  /// Where people find what is behind a port: a terminal, a link to it, a socket, a file; empty
+  /// for standard input and output.
+  public func path(port: Int) -> String { ends[port].path }
+
+  /// Bytes that ports took and could not deliver: a disk was full.
+  public var lostCount: UInt64 {
+    var count: UInt64 = 0
+    for end in ends { count += end.lostCount }
+    return count
+  }
 
   // MARK: ConsoleHost
 

@@ -1,96 +1,163 @@
 import CHostConsole
 import CLinux
-import Glibc
 import LinuxSupport
 import VirtioConsole
 
-/// A file that is appended to. The watching thread writes: a disk may be slow, the device may not.
+/// A file that is appended to, by a thread of its own: a disk may be slow, the device may not.
+///
+/// Bytes wait in a buffer of fixed size; while it is full the driver is held back. What the file
+/// system refuses is dropped and counted, and said once. SIGHUP opens the path anew.
 @safe
 final class LogEndpoint: ConsoleEndpoint, @unchecked Sendable {
-  private let path: String
-  private let file: Descriptor
+  private let name: String
   private let wakeUp: Descriptor
   private let watcher: ConsoleWatcher
   private let port: Int
+  private let fixedSize: ConsoleSize?
   private let log: @Sendable (String) -> Void
   private let buffer: UnsafeMutablePointer<UInt8>
-  // A mutex stays where it is: Swift may move a stored property.
-  private let mutex: UnsafeMutablePointer<pthread_mutex_t>
-  // Under the mutex.
+  private let monitor: OpaquePointer
+  private var thread: UInt64 = 0
+  // Inside the monitor.
   private var start = 0
   private var count = 0
+  private var lost: UInt64 = 0
   private var wasFull = false
-  // The watching thread alone.
+  private var isStopping = false
+  // The writing thread alone.
+  private var file: Descriptor
+  private var hangups: UInt32
   private var hasFailed = false
 
   static var capacity: Int { 64 << 10 }
 
   init(
-    path: String, _ watcher: ConsoleWatcher, port: Int, log: @escaping @Sendable (String) -> Void
+    path: String, size: ConsoleSize?, _ watcher: ConsoleWatcher, port: Int,
+    log: @escaping @Sendable (String) -> Void
   ) throws(ConsoleHostError) {
     do throws(SystemError) {
       file = try Descriptor(unsafe chc_append_to(path))
       wakeUp = try Descriptor(cl_eventfd())
     } catch { throw .system(what: "log \(path)", error) }
-    self.path = path
+    name = path
+    fixedSize = size
     self.watcher = watcher
     self.port = port
     self.log = log
+    hangups = chc_hangups()
     unsafe buffer = .allocate(capacity: Self.capacity)
     unsafe buffer.initialize(repeating: 0, count: Self.capacity)
-    unsafe mutex = .allocate(capacity: 1)
-    unsafe mutex.initialize(to: pthread_mutex_t())
-    unsafe pthread_mutex_init(mutex, nil)
+    unsafe monitor = cl_monitor_create()
     super.init()
-    try watcher.addWork(wakeUp.number, port: port, what: "log \(path)")
+    do throws(SystemError) {
+      _ = try SystemError.check(chc_watch_hangup(wakeUp.number))
+      try startThread()
+    } catch {
+      chc_unwatch_hangup(wakeUp.number)
+      throw .system(what: "log \(path)", error)
+    }
+  }
+
+  private func startThread() throws(SystemError) {
+    // SAFETY: the thread borrows the object; close() joins it before the last reference goes.
+    let context = unsafe Unmanaged.passUnretained(self).toOpaque()
+    let result = unsafe cl_thread_start(
+      { context in
+        guard let context = unsafe context else { return }
+        unsafe Unmanaged<LogEndpoint>.fromOpaque(context).takeUnretainedValue().run()
+      }, context, 1, &thread)
+    _ = try SystemError.check(result)
   }
 
   deinit {
-    unsafe pthread_mutex_destroy(mutex)
-    unsafe mutex.deallocate()
+    unsafe cl_monitor_destroy(monitor)
     unsafe buffer.deallocate()
   }
 
+  override var path: String { name }
+  override var hasSize: Bool { fixedSize != nil }
+  override var size: ConsoleSize { fixedSize ?? .unknown }
+
+  override var lostCount: UInt64 {
+    unsafe cl_monitor_enter(monitor)
+    defer { unsafe cl_monitor_leave(monitor) }
+    return lost
+  }
+
   override func write(_ bytes: Span<UInt8>) -> ConsoleWrite {
-    unsafe pthread_mutex_lock(mutex)
+    unsafe cl_monitor_enter(monitor)
     let taken = min(bytes.count, Self.capacity - count)
     for index in 0..<taken {
       unsafe buffer[(start + count + index) % Self.capacity] = bytes[index]
     }
     count += taken
     if taken < bytes.count { wasFull = true }
-    unsafe pthread_mutex_unlock(mutex)
+    unsafe cl_monitor_leave(monitor)
     _ = cl_event_signal(wakeUp.number)
     return .taken(taken)
   }
 
-  /// Writes everything that waits; at the end of the process, too.
-  override func work() {
+  override func close() {
+    chc_unwatch_hangup(wakeUp.number)
+    unsafe cl_monitor_enter(monitor)
+    isStopping = true
+    unsafe cl_monitor_leave(monitor)
+    _ = cl_event_signal(wakeUp.number)
+    cl_thread_join(thread)
+  }
+
+  // MARK: The writing thread
+
+  private func run() {
     while true {
-      unsafe pthread_mutex_lock(mutex)
+      unsafe cl_monitor_enter(monitor)
       let first = start
       let piece = min(count, Self.capacity - start)
-      unsafe pthread_mutex_unlock(mutex)
-      guard piece > 0 else { return }
+      let isLast = isStopping && count == 0
+      unsafe cl_monitor_leave(monitor)
+      if isLast { return }
+      reopen()
+      guard piece > 0 else {
+        _ = cl_event_wait(wakeUp.number)
+        continue
+      }
       // SAFETY: the device's thread writes only behind these bytes until they are given back.
-      note(unsafe chc_write(file.number, buffer + first, piece))
-      unsafe pthread_mutex_lock(mutex)
-      start = (start + piece) % Self.capacity
-      count -= piece
-      let isAwaited = wasFull
-      wasFull = false
-      unsafe pthread_mutex_unlock(mutex)
-      if isAwaited { watcher.signal(port: port) }
+      give(piece, unsafe chc_write(file.number, buffer + first, piece))
     }
   }
 
-  /// Says once that the file cannot be written, and once that it can again.
-  private func note(_ result: Int) {
-    guard (result < 0) != hasFailed else { return }
-    hasFailed = result < 0
+  /// Gives `piece` bytes back, of which the file took as many as `result` says.
+  private func give(_ piece: Int, _ result: Int) {
+    // What a full disk takes in part is tried again and then lost.
+    let done = result > 0 ? result : piece
+    unsafe cl_monitor_enter(monitor)
+    start = (start + done) % Self.capacity
+    count -= done
+    if result <= 0 { lost += UInt64(piece) }
+    let isAwaited = wasFull
+    wasFull = false
+    let lostNow = lost
+    unsafe cl_monitor_leave(monitor)
+    if isAwaited { watcher.signal(port: port) }
+    guard (result <= 0) != hasFailed else { return }
+    hasFailed = result <= 0
+    let cause = SystemError(Int32(truncatingIfNeeded: -result))
     log(
       hasFailed
-        ? "console log \(path): \(SystemError(Int32(-result)).text); output is lost"
-        : "console log \(path): written again")
+        ? "console log \(name): \(cause.text); output is lost"
+        : "console log \(name): written again; \(lostNow) bytes were lost so far")
+  }
+
+  /// Opens the path again when SIGHUP has come; the old file stays when that fails.
+  private func reopen() {
+    let now = chc_hangups()
+    guard now != hangups else { return }
+    hangups = now
+    do throws(SystemError) {
+      file = try Descriptor(unsafe chc_append_to(name))
+      log("console port \(port): log \(name) opened again")
+    } catch {
+      log("console log \(name): \(error.text); the file before it is kept")
+    }
   }
 }

@@ -3,64 +3,51 @@ import CLinux
 import LinuxSupport
 import VirtioConsole
 
-/// A Unix socket with one client at a time; the next one may connect when it has left.
+/// A Unix socket with one client at a time.
+///
+/// The next one waits in the socket's backlog until the driver has got everything that the one
+/// before it sent. A client that only shuts its writing side down stays, for what is still to come.
 @safe
 final class SocketEndpoint: ConsoleEndpoint {
-  private let path: String
+  private let name: String
   private let listener: Descriptor
   private let watcher: ConsoleWatcher
   private let port: Int
+  private let fixedSize: ConsoleSize?
   private let log: @Sendable (String) -> Void
   private var client: Descriptor?
+  private var clientID: Int32 = 0
   private var hasInput = false
+  private var hasInputEnded = false
 
   init(
-    path: String, _ watcher: ConsoleWatcher, port: Int, log: @escaping @Sendable (String) -> Void
+    path: String, size: ConsoleSize?, _ watcher: ConsoleWatcher, port: Int,
+    log: @escaping @Sendable (String) -> Void
   ) throws(ConsoleHostError) {
     do throws(SystemError) {
       listener = try Descriptor(unsafe cl_listen_stream(path))
-    } catch { throw .system(what: "socket \(path)", error) }
-    self.path = path
+    } catch {
+      throw error.code == SystemError.addressInUse
+        ? .socketInUse(path: path) : .system(what: "socket \(path)", error)
+    }
+    name = path
+    fixedSize = size
     self.watcher = watcher
     self.port = port
     self.log = log
     super.init()
-    try watcher.add(listener.number, port: port, what: "socket \(path)")
+    do throws(ConsoleHostError) {
+      try watcher.add(listener.number, port: port, what: "socket \(path)")
+    } catch {
+      _ = unsafe cl_unlink(path)
+      throw error
+    }
   }
 
+  override var path: String { name }
   override var isOpen: Bool { client != nil }
-
-  override func look() {
-    hasInput = true
-    // Bounded by the backlog of the socket.
-    for _ in 0..<8 {
-      let result = cl_accept(listener.number)
-      guard result >= 0 else { return }
-      let found = Descriptor(owning: Int32(truncatingIfNeeded: result))
-      guard client == nil else {
-        log("console socket \(path): pid \(cl_peer_pid(found.number)) was turned away: in use")
-        continue
-      }
-      guard watcher.tryAdd(found.number, port: port) else { continue }
-      client = found
-    }
-  }
-
-  /// The client has gone; a next one may be waiting already.
-  private func leave() {
-    client = nil
-    look()
-  }
-
-  override func read(into bytes: inout MutableSpan<UInt8>) -> Int {
-    guard hasInput, let number = clientNumber else { return 0 }
-    switch ConsoleInput(number, &bytes) {
-    case .bytes(let count): return count
-    case .nothing: hasInput = false
-    case .ended: leave()
-    }
-    return 0
-  }
+  override var hasSize: Bool { fixedSize != nil }
+  override var size: ConsoleSize { fixedSize ?? .unknown }
 
   private var clientNumber: Int32? {
     switch client {
@@ -69,22 +56,60 @@ final class SocketEndpoint: ConsoleEndpoint {
     }
   }
 
+  override func look() {
+    hasInput = true
+    if let number = clientNumber {
+      guard hasInputEnded, chc_socket_is_dead(number) != 0 else { return }
+      return leave()
+    }
+    acceptNext()
+  }
+
+  private func acceptNext() {
+    let result = cl_accept(listener.number)
+    guard result >= 0 else { return }
+    let found = Descriptor(owning: Int32(truncatingIfNeeded: result))
+    let number = found.number
+    guard watcher.tryAdd(number, port: port) else { return }
+    client = consume found
+    clientID = cl_peer_pid(number)
+    log("console port \(port): pid \(clientID) connected to \(name)")
+    hasInput = true
+    hasInputEnded = false
+  }
+
+  /// The client has gone; a next one may be waiting already.
+  private func leave() {
+    log("console port \(port): pid \(clientID) left")
+    client = nil
+    // The driver is told of the change first.
+    watcher.signal(port: port)
+  }
+
+  override func read(into bytes: inout MutableSpan<UInt8>) -> Int {
+    guard hasInput, !hasInputEnded, let number = clientNumber else { return 0 }
+    switch ConsoleInput(number, &bytes) {
+    case .bytes(let count): return count
+    case .nothing: hasInput = false
+    case .ended:
+      hasInputEnded = true
+      if chc_socket_is_dead(number) != 0 { leave() }
+    }
+    return 0
+  }
+
   override func write(_ bytes: Span<UInt8>) -> ConsoleWrite {
     guard let number = clientNumber else { return .gone }
     let put = unsafe bytes.withUnsafeBytes { buffer in
       guard let base = buffer.baseAddress else { return 0 }
       return unsafe chc_send(number, base, buffer.count)
     }
-    if put == Int(CHC_AGAIN.rawValue) { return .taken(0) }
-    guard put >= 0 else {
-      // What it has sent before is still read; the end is seen there.
-      return .gone
-    }
-    return .taken(put)
+    // What a client that is gone has sent before is still read; its end is seen there.
+    return put >= 0 ? .taken(put) : put == CHC_AGAIN ? .taken(0) : .gone
   }
 
   override func close() {
     client = nil
-    _ = unsafe cl_unlink(path)
+    _ = unsafe cl_unlink(name)
   }
 }
