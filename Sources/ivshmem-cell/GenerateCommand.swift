@@ -1,0 +1,6 @@
+import ArgumentParser
+
+struct GenerateCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(commandName: "gen", abstract: "To come.")
+  func run() throws {}
+}

@@ -1,0 +1,6 @@
+import ArgumentParser
+
+struct ShowCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(commandName: "show", abstract: "To come.")
+  func run() throws {}
+}
