@@ -99,10 +99,10 @@ struct BringUpPage {
     lines += [
       "Check, in Linux: nothing of `/proc/iomem` called System RAM lies in what is not listed above.",
       "", "```", "# grep -i 'system ram' /proc/iomem", "```", "",
-      "`\(name)-root.dtso` reserves the same memory except the virtual PCI, for device trees whose "
-        + "`/memory`",
-      "cannot be changed as a whole: `fdtoverlay -i board.dtb -o root.dtb "
-        + "\(name)-root.dtbo`.", "",
+      "`\(name)-root.dtso` reserves the same memory except the virtual PCI, for a tree whose `/memory`",
+      "cannot be changed as a whole. It needs a `/reserved-memory` node with two address and two size "
+        + "cells:",
+      "", "```", "$ fdtoverlay -i board.dtb -o root.dtb \(name)-root.dtbo", "```", "",
     ]
     return lines
   }

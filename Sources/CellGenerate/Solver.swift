@@ -17,7 +17,7 @@ struct Solver {
     let occupied = [board.hypervisor] + board.sharedWindows + [board.ecamSpan, board.rootBARs]
     return Layout(
       setup: setup, cells: cells, links: links, rootRegions: rootRegions(occupied),
-      rootBanks: rootBanks(occupied), choices: choices)
+      rootBanks: rootBanks(rootRegions(occupied)), choices: choices)
   }
 
   mutating func choose(_ subject: String, _ value: String, _ reason: String) {
@@ -35,9 +35,15 @@ struct Solver {
     }
   }
 
-  private func rootBanks(_ occupied: [Span]) -> [Span] {
-    let holes = occupied + board.guestWindows + [board.loaderWindow]
-    return board.rootLinuxRAM.flatMap { $0.subtracting(holes) }
+  /// What is left for Linux in the root cell: its RAM as far as the cell has it, less all that
+  /// guests may ever get, so that another guest never needs another device tree of the root.
+  private func rootBanks(_ regions: [RootRegion]) -> [Span] {
+    let own = regions.filter { $0.access != .io }.map(\.span)
+    let guests = board.guestWindows + [board.loaderWindow]
+    return board.rootLinuxRAM.flatMap { bank in
+      let foreign = bank.subtracting(own)
+      return bank.subtracting(foreign + guests)
+    }
   }
 
   /// A board file that contradicts itself is refused before any wish is looked at.
@@ -84,6 +90,8 @@ struct Solver {
             fix: "give them different CPUs, or list both under never-together")
         }
       }
+    }
+    for cell in setup.cells.reversed() {
       // The most that can be taken at once, this cell included.
       let taken = setup.cells.filter {
         $0.name == cell.name || !setup.areAlternatives($0.name.value, cell.name.value)
