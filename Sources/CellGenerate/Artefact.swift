@@ -2,7 +2,9 @@
 public struct Artefact: Hashable, Sendable {
   /// Name in the output folder.
   public var name: String
+  /// The content.
   public var bytes: [UInt8]
+  /// Whether the file may be run.
   public var isExecutable: Bool
   /// One line: what it is for.
   public var purpose: String

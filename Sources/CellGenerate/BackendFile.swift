@@ -11,6 +11,11 @@ struct BackendFile {
     return "\(padded):00:\(twoDigits(link.device)).0"
   }
 
+  /// The image that a link serves.
+  static func file(of link: PlacedLink) -> String {
+    link.wish.file ?? "/var/lib/cellmate/\(link.name).img"
+  }
+
   func text() -> String {
     var lines = [
       "# Back-end of \(layout.setup.name): ivshmem-backend --config backend.conf",
@@ -44,8 +49,7 @@ struct BackendFile {
   /// A block device: what today's back-end can serve.
   private func device(_ link: PlacedLink) -> String? {
     guard link.wish.kind == .block || link.wish.kind == .native else { return nil }
-    let file = link.wish.file ?? "/var/lib/cellmate/\(link.name).img"
-    return "block,file=\(file)" + (link.wish.isReadOnly ? ",readonly" : "")
+    return "block,file=\(Self.file(of: link))" + (link.wish.isReadOnly ? ",readonly" : "")
       + (link.wish.queues > 1 ? ",queues=\(link.wish.queues)" : "")
   }
 }

@@ -9,6 +9,7 @@ public struct InputPlace: Hashable, Sendable {
   /// Column, from 1.
   public var column: Int
 
+  /// A place.
   public init(file: String, line: Int, column: Int) {
     self.file = file
     self.line = line
@@ -22,7 +23,11 @@ public struct GenerateError: Error, Hashable, Sendable {
   /// What is wrong; `place` is `line:column`.
   public let findings: [Finding]
 
+  /// Several findings at once.
   public init(findings: [Finding]) { self.findings = findings }
+
+  /// Whether the description itself is wrong (rules `Y..`), and not what it asks for.
+  public var isAboutTheDescription: Bool { findings.allSatisfy { $0.rule.hasPrefix("Y") } }
 
   /// One finding at a place of the input.
   public init(
@@ -39,9 +44,12 @@ public struct GenerateError: Error, Hashable, Sendable {
 
 /// A value together with the place where it was written.
 public struct Placed<Value: Hashable & Sendable>: Hashable, Sendable {
+  /// The value.
   public var value: Value
+  /// Where it was written.
   public var place: InputPlace
 
+  /// A value and its place.
   public init(_ value: Value, at place: InputPlace) {
     self.value = value
     self.place = place

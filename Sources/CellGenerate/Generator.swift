@@ -4,6 +4,7 @@ import DeviceTree
 
 /// Everything that one description gives.
 public struct Generation: Sendable {
+  /// What was decided.
   public var layout: Layout
   /// The files, in the order in which a person reads them.
   public var artefacts: [Artefact]

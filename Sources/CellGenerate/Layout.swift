@@ -2,13 +2,17 @@
 public struct Choice: Hashable, Sendable {
   /// `link disk: address`.
   public var subject: String
+  /// What was chosen.
   public var value: String
+  /// Why.
   public var reason: String
 }
 
 /// A guest cell with everything decided.
 public struct PlacedCell: Hashable, Sendable {
+  /// What was wished.
   public var wish: CellWish
+  /// Physical place of its RAM.
   public var ram: Span
   /// Physical place of the Linux loader; mapped at 0.
   public var loader: Span?
@@ -16,21 +20,25 @@ public struct PlacedCell: Hashable, Sendable {
   public var vpciBase: Int
   /// SPIs the cell owns, ascending.
   public var spis: [Int]
+  /// Its name.
   public var name: String { wish.name.value }
 }
 
 /// A link with everything decided.
 public struct PlacedLink: Hashable, Sendable {
+  /// What was wished.
   public var wish: LinkWish
   /// Device number on bus 0, the same in both cells.
   public var device: Int
   /// All of its memory.
   public var span: Span
+  /// Size of the read/write section; 0: there is none.
   public var readWriteSize: UInt64
   /// Size of each output section; 0: there are none.
   public var outputSize: UInt64
   /// Index of the guest in `Layout.cells`.
   public var guest: Int
+  /// Its name.
   public var name: String { wish.name.value }
 
   /// shmem_protocol of the back-end (root) and front-end (guest) side.
@@ -64,15 +72,20 @@ let loaderSize: UInt64 = 0x1_0000
 
 /// A setup with every address, number and interrupt decided.
 public struct Layout: Hashable, Sendable {
+  /// What was wished.
   public var setup: SetupDescription
+  /// The guests, in the order of the setup.
   public var cells: [PlacedCell]
+  /// The links, in the order of the setup.
   public var links: [PlacedLink]
   /// The root cell's memory: what the board lists, less what the hypervisor and the links occupy.
   public var rootRegions: [RootRegion]
   /// Banks that Linux in the root cell may use.
   public var rootBanks: [Span]
+  /// Every choice with its reason.
   public var choices: [Choice]
 
+  /// The board.
   public var board: BoardDescription { setup.board }
   /// The links of a guest, in the order of the setup.
   public func links(of cell: PlacedCell) -> [PlacedLink] {

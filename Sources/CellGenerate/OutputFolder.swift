@@ -1,7 +1,6 @@
-import Foundation
-
 /// Why a folder cannot be written, in one line.
 public struct OutputError: Error, Hashable, Sendable {
+  /// The line.
   public let message: String
 }
 
@@ -11,56 +10,51 @@ public enum OutputFolder {
   /// What would happen to a file.
   public enum Change: String, Sendable { case new, same, changed }
 
+  /// Reads a text file of at most 256 KiB, as descriptions are.
+  public static func text(of path: String) -> Result<String, LoadFailure> {
+    if SystemCalls.isFolder(path) {
+      return .failure(LoadFailure(message: "it is a folder; name the file in it"))
+    }
+    return SystemCalls.read(path, limit: YAMLDocument.maximumBytes).flatMap { bytes in
+      guard let text = String(validating: bytes, as: UTF8.self) else {
+        return .failure(LoadFailure(message: "it is not UTF-8 text"))
+      }
+      return .success(text)
+    }
+  }
+
   /// Compares artefacts with what is in the folder.
   public static func changes(_ artefacts: [Artefact], in folder: String) -> [Change] {
     artefacts.map { artefact in
-      let url = URL(fileURLWithPath: folder).appendingPathComponent(artefact.name)
-      guard let bytes = try? Data(contentsOf: url) else { return .new }
-      return Array(bytes) == artefact.bytes ? .same : .changed
+      switch SystemCalls.read("\(folder)/\(artefact.name)", limit: artefact.bytes.count) {
+      case .success(let bytes): bytes == artefact.bytes ? .same : .changed
+      case .failure(let failure):
+        failure.message == SystemCalls.text(2) ? .new : .changed  // 2: ENOENT
+      }
     }
   }
 
   /// Writes all artefacts.
-  /// - Throws: `OutputError`; then nothing in the folder was changed, unless a rename itself failed.
+  /// - Throws: `OutputError`; then nothing in the folder was changed, unless it was a rename that
+  ///   failed.
   public static func write(_ artefacts: [Artefact], to folder: String) throws(OutputError) {
-    let base = URL(fileURLWithPath: folder)
-    var temporary: [(from: URL, to: URL)] = []
-    do {
-      try FileManager.default.createDirectory(at: base, withIntermediateDirectories: true)
+    var temporary: [(from: String, to: String)] = []
+    do throws(OutputError) {
+      try SystemCalls.makeFolder(folder)
       for artefact in artefacts {
-        let target = base.appendingPathComponent(artefact.name)
-        let attributes = try? FileManager.default.attributesOfItem(atPath: target.path)
-        if attributes?[.type] as? FileAttributeType == .typeDirectory {
+        let target = "\(folder)/\(artefact.name)"
+        guard !SystemCalls.isFolder(target) else {
           throw OutputError(
-            message: "\(target.path) is a folder, a file was expected; remove or rename it")
+            message: "\(target) is a folder, a file was expected: remove or rename it")
         }
-        let from = base.appendingPathComponent(".\(artefact.name).new")
+        let from = "\(folder)/.\(artefact.name).\(SystemCalls.processID)"
         temporary.append((from, target))
-        try Data(artefact.bytes).write(to: from)
-        let mode = artefact.isExecutable ? 0o755 : 0o644
-        try FileManager.default.setAttributes([.posixPermissions: mode], ofItemAtPath: from.path)
+        try SystemCalls.create(from, artefact.bytes, mode: artefact.isExecutable ? 0o777 : 0o666)
       }
-      for (from, target) in temporary {
-        // rename(2) replaces in one step; FileManager.moveItem refuses an existing target.
-        guard unsafe rename(from.path, target.path) == 0 else {
-          throw OutputError(
-            message: "cannot rename \(from.path) to \(target.path): \(Self.text(errno))")
-        }
-      }
+      for (from, target) in temporary { try SystemCalls.rename(from, target) }
     } catch {
-      for (from, _) in temporary { try? FileManager.default.removeItem(at: from) }
-      throw error as? OutputError
-        ?? OutputError(message: "cannot write to \(folder): \(Self.reason(error))")
+      for (from, _) in temporary { SystemCalls.remove(from) }
+      throw error
     }
-  }
-
-  private static func reason(_ error: any Error) -> String {
-    let cause = (error as NSError).userInfo[NSUnderlyingErrorKey] as? NSError ?? error as NSError
-    return cause.domain == NSPOSIXErrorDomain
-      ? text(Int32(cause.code)) : cause.localizedDescription
-  }
-
-  private static func text(_ code: Int32) -> String {
-    NSError(domain: NSPOSIXErrorDomain, code: Int(code)).localizedDescription
   }
 }

@@ -83,7 +83,9 @@ extension SetupDescription {
 
 /// Why a file cannot be read, in one line.
 public struct LoadFailure: Error, Hashable, Sendable {
+  /// The line.
   public let message: String
+  /// A reason.
   public init(message: String) { self.message = message }
 }
 

@@ -5,6 +5,7 @@ public struct Span: Hashable, Sendable {
   /// Length in bytes.
   public var size: UInt64
 
+  /// A range by its start and length.
   public init(start: UInt64, size: UInt64) {
     self.start = start
     self.size = size

@@ -23,9 +23,12 @@ public enum SourceValue: Hashable, Sendable {
 
 /// A property; without values it is a flag.
 public struct SourceProperty: Hashable, Sendable {
+  /// The name.
   public var name: String
+  /// The parts of its value.
   public var values: [SourceValue]
 
+  /// A property.
   public init(_ name: String, _ values: [SourceValue] = []) {
     self.name = name
     self.values = values
@@ -56,9 +59,12 @@ public struct SourceNode: Hashable, Sendable {
   public var label: String?
   /// Printed above the node, one comment line each.
   public var comment: [String]
+  /// Its properties.
   public var properties: [SourceProperty]
+  /// Its children.
   public var children: [SourceNode]
 
+  /// A node.
   public init(
     _ name: String, label: String? = nil, comment: [String] = [],
     _ properties: [SourceProperty] = [], children: [SourceNode] = []
@@ -77,8 +83,10 @@ public struct SourceTree: Hashable, Sendable {
   public var heading: [String]
   /// Whether it is an overlay (`/plugin/`).
   public var isOverlay: Bool
+  /// The root node.
   public var root: SourceNode
 
+  /// A node.
   public init(heading: [String] = [], isOverlay: Bool = false, root: SourceNode) {
     self.heading = heading
     self.isOverlay = isOverlay

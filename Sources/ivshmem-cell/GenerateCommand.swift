@@ -1,7 +1,7 @@
 import ArgumentParser
 import CellCheck
 import CellGenerate
-import Foundation
+import Glibc
 
 /// `ivshmem-cell gen`: a description in, cells, device trees and all that belongs to them out.
 struct GenerateCommand: ParsableCommand {
@@ -45,26 +45,29 @@ struct GenerateCommand: ParsableCommand {
       fail("no folder to write: add --out DIR, or --dry-run to write nothing")
       throw ExitCode(2)
     }
-    let generation: Generation
-    switch Self.read(setup) {
+    let text: String
+    switch OutputFolder.text(of: setup) {
+    case .success(let read): text = read
     case .failure(let failure):
       fail("cannot read \(setup): \(failure.message)")
       throw ExitCode(2)
-    case .success(let text):
-      do throws(GenerateError) {
-        generation = try Generator.generate(yaml: text, file: setup, load: Self.read)
-      } catch {
-        report(error.findings)
-        // A rule of the checker would be broken, or the description itself is wrong.
-        throw ExitCode(error.findings.contains { !$0.rule.hasPrefix("Y") } ? 1 : 2)
-      }
+    }
+    let generation: Generation
+    do throws(GenerateError) {
+      generation = try Generator.generate(yaml: text, file: setup, load: OutputFolder.text)
+    } catch {
+      let report = GenerationReport(error)
+      if json { print(report.json) } else { for line in report.findingLines { writeLine(line) } }
+      throw ExitCode(error.isAboutTheDescription ? 2 : 1)
     }
     let changes = out.map { OutputFolder.changes(generation.artefacts, in: $0) } ?? []
     if let out, !dryRun { try write(generation.artefacts, changes, to: out) }
+    let report = GenerationReport(generation, changes: changes, folder: out, isWritten: !dryRun)
     if json {
-      try printJSON(generation, changes)
+      print(report.json)
     } else {
-      printText(generation, changes)
+      for line in report.findingLines { writeLine(line) }
+      print(report.text(explains: explain))
     }
   }
 
@@ -86,119 +89,12 @@ struct GenerateCommand: ParsableCommand {
     }
   }
 
-  private func printText(_ generation: Generation, _ changes: [OutputFolder.Change]) {
-    for finding in generation.findings { print(Self.line(finding)) }
-    if explain {
-      for choice in generation.layout.choices {
-        print("\(choice.subject): \(choice.value)\n    \(choice.reason)")
-      }
-    }
-    let verb = dryRun ? "would write" : "wrote"
-    print("\(verb) \(generation.artefacts.count) files" + (out.map { " to \($0)" } ?? ""))
-    for (index, artefact) in generation.artefacts.enumerated() {
-      let change = index < changes.count ? changes[index].rawValue : "new"
-      let padding = String(repeating: " ", count: max(1, 28 - artefact.name.count))
-      print("  \(artefact.name)\(padding)\(artefact.purpose) (\(change))")
-    }
-  }
+  private func fail(_ message: String) { writeLine("ivshmem-cell gen: \(message)") }
 
-  private struct Report: Encodable {
-    struct File: Encodable {
-      var name: String
-      var purpose: String
-      var bytes: Int
-      var change: String
+  private func writeLine(_ line: String) {
+    let bytes = Array((line + "\n").utf8)
+    _ = unsafe bytes.withUnsafeBytes {
+      unsafe Glibc.write(STDERR_FILENO, $0.baseAddress, $0.count)
     }
-    struct Decision: Encodable {
-      var subject: String
-      var value: String
-      var reason: String
-    }
-    struct Problem: Encodable {
-      var rule: String
-      var severity: String
-      var file: String
-      var place: String
-      var message: String
-      var consequence: String
-      var fix: String
-
-      init(_ finding: Finding) {
-        rule = finding.rule
-        severity = finding.severity.rawValue
-        file = finding.file
-        place = finding.place
-        message = finding.message
-        consequence = finding.consequence
-        fix = finding.fix
-      }
-    }
-    var written: Bool
-    var files: [File] = []
-    var choices: [Decision] = []
-    var findings: [Problem] = []
-  }
-
-  private func printJSON(_ generation: Generation, _ changes: [OutputFolder.Change]) throws {
-    var report = Report(written: !dryRun)
-    for (index, artefact) in generation.artefacts.enumerated() {
-      report.files.append(
-        Report.File(
-          name: artefact.name, purpose: artefact.purpose, bytes: artefact.bytes.count,
-          change: index < changes.count ? changes[index].rawValue : "new"))
-    }
-    report.choices = generation.layout.choices.map {
-      Report.Decision(subject: $0.subject, value: $0.value, reason: $0.reason)
-    }
-    report.findings = generation.findings.map(Report.Problem.init)
-    printEncoded(report)
-  }
-
-  private func printEncoded(_ report: Report) {
-    let encoder = JSONEncoder()
-    encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
-    if let data = try? encoder.encode(report) { print(String(decoding: data, as: UTF8.self)) }
-  }
-
-  /// Findings that stop the generator: as JSON on standard output, as text on standard error.
-  private func report(_ findings: [Finding]) {
-    if json {
-      var report = Report(written: false)
-      report.findings = findings.map(Report.Problem.init)
-      printEncoded(report)
-    } else {
-      for finding in findings {
-        FileHandle.standardError.write(Data((Self.line(finding) + "\n").utf8))
-      }
-    }
-  }
-
-  private static func line(_ finding: Finding) -> String {
-    let means = finding.consequence.isEmpty ? "" : "\n  means: \(finding.consequence)"
-    return "\(finding.file):\(finding.place): \(finding.severity.rawValue) \(finding.rule): "
-      + "\(finding.message)\(means)\n  fix: \(finding.fix)"
-  }
-
-  private func fail(_ message: String) {
-    FileHandle.standardError.write(Data("ivshmem-cell gen: \(message)\n".utf8))
-  }
-
-  private static func read(_ path: String) -> Result<String, LoadFailure> {
-    let attributes: [FileAttributeKey: Any]
-    do {
-      attributes = try FileManager.default.attributesOfItem(atPath: path)
-    } catch {
-      return .failure(LoadFailure(message: "no such file, or it may not be read"))
-    }
-    guard attributes[.type] as? FileAttributeType != .typeDirectory else {
-      return .failure(LoadFailure(message: "it is a folder; name the file in it"))
-    }
-    guard let data = FileManager.default.contents(atPath: path) else {
-      return .failure(LoadFailure(message: "it may not be read"))
-    }
-    guard let text = String(data: data, encoding: .utf8) else {
-      return .failure(LoadFailure(message: "it is not UTF-8 text"))
-    }
-    return .success(text)
   }
 }
