@@ -195,7 +195,7 @@ struct BringUpPage {
         One flat binary, linked at 0, of at most \(sizeText(cell.ram.size)):
 
         ```
-        # ./start.sh \(cell.name) app.bin
+        # ./start.sh start \(cell.name) app.bin
         ```
 
         That is `jailhouse cell create \(file).cell`, `cell load` and `cell start`. The guest finds
@@ -210,7 +210,7 @@ struct BringUpPage {
       ## \(step). Linux guest \(cell.name)
 
       ```
-      # ./start.sh \(cell.name) Image rootfs.cpio
+      # ./start.sh start \(cell.name) Image rootfs.cpio
       ```
 
       That is `jailhouse cell linux \(file).cell Image -d \(file).dtb -i rootfs.cpio -c ...` with

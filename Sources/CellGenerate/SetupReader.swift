@@ -21,7 +21,14 @@ extension SetupDescription {
     try Self.checkName(name, fields["name"]?.place ?? item.place)
     let wishes = try fields.required("cells")
     cells = []
-    for (name, entry) in try wishes.entries() { cells.append(try CellWish(name, entry, board)) }
+    for (key, entry) in try wishes.entries() {
+      guard key.value != name else {
+        throw GenerateError(
+          "Y03", at: key.place, "a guest cannot be called '\(name)' like the root cell",
+          means: "Jailhouse knows cells by their names", fix: "choose another name")
+      }
+      cells.append(try CellWish(key, entry, board))
+    }
     guard !cells.isEmpty else {
       throw wishes.wrong("at least one cell", fix: "add a guest; the root cell is always there")
     }

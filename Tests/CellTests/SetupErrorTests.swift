@@ -49,6 +49,8 @@ struct SetupErrorTests {
     WrongSetup("a tab", "    memory: 512M", "\tmemory: 512M", "Y01", "6:1", "not YAML"),
     WrongSetup("an alias", "memory: 512M", "memory: *size", "Y01", "6:1", "aliases"),
     WrongSetup("bad name", "  inmate:\n", "  in/mate:\n", "Y03", "8:3", "cannot be a name"),
+    WrongSetup(
+      "name of the root", "  inmate:\n", "  imx8mp:\n", "Y03", "8:3", "like the root cell"),
     WrongSetup("no CPU", "cpus: [1]", "cpus: []", "Y03", "10:11", "at least one CPU"),
     WrongSetup("CPU of another", "cpus: [1]", "cpus: [3]", "E53", "10:11", "both want CPU 3"),
     WrongSetup("CPU that is not there", "cpus: [1]", "cpus: [4]", "E53", "10:12", "CPUs 0 to 3"),
