@@ -37,15 +37,22 @@ struct Endpoint {
   /// The sections that exist: all of them when `isComplete`.
   let sections: [MemoryRegion]
   let isComplete: Bool
+  /// Regions behind the sections that would be output sections if this end named as many peers as
+  /// another end of the link does (E11).
+  let missedSections: [MemoryRegion]
 
-  init(_ device: PCIDevice, index: Int, in cell: CellConfiguration) {
+  init(_ device: PCIDevice, index: Int, in cell: CellConfiguration, peersElsewhere: Int) {
     self.device = device
     deviceIndex = index
     firstRegion = Int(device.sharedMemoryStart)
     let end = firstRegion + device.sharedMemoryRegionCount
     isComplete = end <= cell.memoryRegions.count
     let from = min(firstRegion, cell.memoryRegions.count)
-    sections = Array(cell.memoryRegions[from..<min(end, cell.memoryRegions.count)])
+    let to = min(end, cell.memoryRegions.count)
+    sections = Array(cell.memoryRegions[from..<to])
+    let missed = max(0, min(peersElsewhere, 12) - Int(device.sharedMemoryPeers))
+    let behind = cell.memoryRegions[to..<min(to + missed, cell.memoryRegions.count)]
+    missedSections = Array(behind.prefix { $0.flags.contains(.rootShared) || $0.size == 0 })
   }
 
   var id: Int { Int(device.sharedMemoryID) }
@@ -87,7 +94,8 @@ struct CellView {
   let tree: CellSet.Tree?
 
   init(
-    index: Int, member: CellSet.Member, distributor: UInt64?, tree: CellSet.Tree?
+    index: Int, member: CellSet.Member, distributor: UInt64?, tree: CellSet.Tree?,
+    peers: [UInt16: Int] = [:]
   ) {
     self.index = index
     self.tree = tree
@@ -97,11 +105,20 @@ struct CellView {
     if case .system = member.configuration { isRoot = true } else { isRoot = false }
     let cell = cell
     endpoints = cell.pciDevices.enumerated().filter { $0.element.kind == .ivshmem }
-      .map { Endpoint($0.element, index: $0.offset, in: cell) }
+      .map {
+        Endpoint(
+          $0.element, index: $0.offset, in: cell, peersElsewhere: peers[$0.element.bdf] ?? 0)
+      }
     var owners: [Int: Int] = [:]
     for (number, endpoint) in endpoints.enumerated() {
       for section in endpoint.sections.indices {
         owners[endpoint.firstRegion + section] = owners[endpoint.firstRegion + section] ?? number
+      }
+    }
+    for (number, endpoint) in endpoints.enumerated() {
+      for missed in endpoint.missedSections.indices {
+        let region = endpoint.firstRegion + endpoint.sections.count + missed
+        owners[region] = owners[region] ?? number
       }
     }
     endpointOfRegion = owners
@@ -167,13 +184,18 @@ struct CellView {
     32 + Int(cell.vpciIRQBase) + (device.deviceNumber & 3)
   }
 
-  /// Whether Linux looks meant to run here: memory that `jailhouse cell linux` takes as RAM, a
-  /// tree, or so much executable memory that no bare-metal program asks for it.
+  /// Whether Linux looks meant to run here: there is a tree, or memory as only an operating system
+  /// needs it in a cell that is called so, or whose CPU starts outside it, in the small region of
+  /// the loader.
   var looksLikeLinux: Bool {
     guard !isRoot else { return false }
     if tree != nil { return true }
-    return cell.memoryRegions.contains { region in
-      region.isPlainMemory && region.size >= 16 << 20
+    let plain = cell.memoryRegions.filter(\.isPlainMemory)
+    guard plain.contains(where: { $0.size >= 16 << 20 }) else { return false }
+    if name.lowercased().contains("linux") { return true }
+    return plain.contains { region in
+      region.size <= 1 << 20
+        && Span(region.virtualStart, region.size)?.contains(cell.cpuResetAddress) ?? false
     }
   }
 }

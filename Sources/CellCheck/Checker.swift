@@ -1,4 +1,4 @@
-import CellFormat
+public import CellFormat
 
 /// Compares what a set of configurations and trees says with what Jailhouse and Linux do with it.
 ///
@@ -47,6 +47,11 @@ struct Checker {
       if case .system = member.configuration { rank = 0 }
       return (rank: rank, name: member.configuration.cell.name, member: member)
     }
+    // The largest peer count of each link, over all its ends.
+    var peers: [UInt16: Int] = [:]
+    for device in set.files.flatMap(\.configuration.cell.pciDevices) where device.kind == .ivshmem {
+      peers[device.bdf] = max(peers[device.bdf] ?? 0, Int(device.sharedMemoryPeers))
+    }
     let sorted = keyed.sorted {
       ($0.rank, $0.name, $0.member.file) < ($1.rank, $1.name, $1.member.file)
     }
@@ -54,7 +59,7 @@ struct Checker {
       let isRoot = entry.rank == 0
       return CellView(
         index: index, member: entry.member, distributor: system?.gicdBase,
-        tree: isRoot ? nil : set.tree(of: entry.member))
+        tree: isRoot ? nil : set.tree(of: entry.member), peers: peers)
     }
   }
 
@@ -131,4 +136,26 @@ extension CellSet {
     let key = deviceTrees.keys.sorted().first { isNamed($0, cell: cell, file: member.file) }
     return key.flatMap { deviceTrees[$0] }
   }
+}
+
+extension CellSet.Member {
+  /// Whether `name` means this file: by its cell's name, its own, or its own without folder or
+  /// `.cell`.
+  public func isNamed(_ name: String) -> Bool {
+    CellCheck.isNamed(name, cell: configuration.cell.name, file: file)
+  }
+
+  /// Whether Linux looks meant to run in the cell (enough memory that is RAM).
+  public var isLinux: Bool {
+    CellView(index: 0, member: self, distributor: nil, tree: nil).looksLikeLinux
+  }
+}
+
+/// The finding for a file that cannot be decoded: E01 or E02, with the offset.
+public func finding(for error: FormatError, file: String) -> Finding {
+  Finding(
+    rule: error.rule, severity: Rule.named(error.rule)?.severity ?? .error, file: file,
+    place: "offset \(hex(error.offset))", message: error.message,
+    consequence: "Jailhouse refuses the file, or reads what is not there",
+    fix: "build the configuration again, and copy it whole")
 }

@@ -20,7 +20,10 @@ extension Checker {
   }
 
   private mutating func checkOwner(_ view: CellView, _ console: Console) {
-    guard console.rawType != 0, console.flags & 1 != 0, isArm(view) else { return }
+    // Without ACTIVE a permitted virtual console is a second one, but the only one that is sure.
+    guard console.rawType != 0, console.flags & 1 != 0, isArm(view),
+      view.cell.flags.isDisjoint(with: [.virtualConsolePermitted, .virtualConsoleActive])
+    else { return }
     guard
       !view.virtualSpans.contains(where: { $0.span.contains(console.address) })
     else { return }

@@ -44,6 +44,7 @@ extension Checker {
 
   private mutating func checkChips(_ view: CellView) {
     for (index, chip) in view.cell.irqchips.enumerated() {
+      guard chip.pinBitmap.contains(where: { $0 != 0 }) else { continue }
       if let system, chip.address != system.gicdBase {
         report(
           "E22", view, view.place(irqchip: index),

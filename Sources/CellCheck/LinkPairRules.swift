@@ -120,6 +120,7 @@ extension Checker {
   private mutating func reportLonely(_ all: [End]) {
     // Every end is compared with every other: a hostile file could hold 65536.
     let lonely = Array(all.prefix(256))
+    var unused: [End] = []
     for (position, end) in lonely.enumerated() {
       let state = end.endpoint.sections.first
       let partner = lonely[..<position].first { other in
@@ -138,26 +139,30 @@ extension Checker {
         runTogether(other.view, end.view) && (state?.size ?? 0) > 0
           && other.endpoint.sections.first?.physicalStart == state?.physicalStart
       }) {
-        reportLonely(end)
+        if end.view.isRoot { unused.append(end) } else { reportLonely(end) }
       }
     }
+    reportUnused(unused)
   }
 
   private mutating func reportLonely(_ end: End) {
     guard let root, !guests.isEmpty else { return }
-    if end.view.isRoot {
-      report(
-        "N44", end.view, end.view.place(end.endpoint), "no guest of the set has this link",
-        means: "nothing happens on the link; its memory stays reserved",
-        fix: "name the guest that uses it, or leave it")
-    } else {
-      report(
-        "W43", end.view, end.view.place(end.endpoint),
-        "no other cell of the set has this link; the root cell has "
-          + (root.endpoints.isEmpty
-            ? "none" : root.endpoints.map(\.name).joined(separator: ", ")),
-        means: "the guest waits for a peer that does not come",
-        fix: "give the other cell a device with BDF \(end.endpoint.name), or name its file")
-    }
+    report(
+      "W43", end.view, end.view.place(end.endpoint),
+      "no other cell of the set has this link; the root cell has "
+        + (root.endpoints.isEmpty
+          ? "none" : root.endpoints.prefix(16).map(\.name).joined(separator: ", ")),
+      means: "the guest waits for a peer that does not come",
+      fix: "give the other cell a device with BDF \(end.endpoint.name), or name its file")
+  }
+
+  private mutating func reportUnused(_ ends: [End]) {
+    guard let first = ends.first, !guests.isEmpty else { return }
+    report(
+      "N44", first.view, first.view.place(first.endpoint),
+      "no guest of the set has "
+        + ends.prefix(16).map { "link \($0.endpoint.name)" }.joined(separator: ", "),
+      means: "nothing happens on the link; its memory stays reserved",
+      fix: "name the guest that uses it, or leave it")
   }
 }

@@ -104,7 +104,8 @@ extension Checker {
   }
 
   private mutating func checkRights(_ view: CellView, _ endpoint: Endpoint) {
-    for (number, section) in endpoint.sections.enumerated() where section.size > 0 {
+    let all = endpoint.sections + endpoint.missedSections
+    for (number, section) in all.enumerated() where section.size > 0 {
       let isOwner = number - 2 == endpoint.id
       let mayWrite = number == 1 || (number >= 2 && isOwner)
       let reads = section.flags.contains(.read)

@@ -56,7 +56,12 @@ extension Checker {
 
   private mutating func checkOverlaps(_ view: CellView) {
     let regions = view.cell.memoryRegions
-    let virtual = overlappingPairs(view.virtualSpans, nil)
+    let virtual = overlappingPairs(view.virtualSpans, nil).filter { one, other in
+      // At the same address the same memory: it is there twice, but there.
+      regions[one].virtualStart &- regions[one].physicalStart
+        != regions[other].virtualStart &- regions[other].physicalStart
+        || regions[one].flags.union(regions[other].flags).contains(.commRegion)
+    }
     for (one, other) in virtual {
       report(
         "E46", view, view.place(region: other),
@@ -74,8 +79,9 @@ extension Checker {
         "phys_start \(hex(regions[other].physicalStart)), size \(hex(regions[other].size)) "
           + "overlaps memory region \(one) (\(hex(regions[one].physicalStart)), "
           + "\(hex(regions[one].size)))",
-        means: "the same memory appears at two addresses of the cell",
-        fix: "correct phys_start, unless both views are meant")
+        means: "the same memory is mapped twice: what was mapped last decides about rights and "
+          + "kind, or it appears at two addresses",
+        fix: "correct phys_start or size, unless both views are meant")
     }
   }
 
@@ -117,7 +123,7 @@ extension Checker {
     for (index, region) in view.cell.memoryRegions.enumerated()
     where region.isPlainMemory && !region.flags.contains(.dma) && region.size >= 1 << 20 {
       let isLoader = Span(region.virtualStart, region.size)?.contains(view.cell.cpuResetAddress)
-      guard isLoader != true else { continue }
+      guard isLoader != true || region.size >= 16 << 20 else { continue }
       report(
         "E54", view, view.place(region: index),
         "\(hex(region.size)) bytes of RAM without DMA",

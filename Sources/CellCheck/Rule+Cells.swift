@@ -82,8 +82,9 @@ extension Rule {
       "W47", .warning, .memory,
       "The regions of a cell do not overlap physically",
       """
-      The same memory appears at two addresses of the cell. Nothing breaks by that alone, but \
-      rights differ by address, and mostly it is a wrong number.
+      The same memory is mapped twice, at one address or at two. Nothing breaks by that alone, \
+      but the region mapped last decides about the rights, also of a link section, and mostly a \
+      number is wrong.
       """),
     Rule(
       "E48", .error, .memory,

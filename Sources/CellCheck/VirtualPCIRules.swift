@@ -51,6 +51,9 @@ extension Checker {
     if isArm(view) {
       let masks = device.barMasks
       var wrong: [String] = []
+      // A physical bus may have an MSI controller; the virtual one has none.
+      let mayUseMSI = system.map { $0.pciIsVirtual == 0 } ?? false
+      if device.msixVectorCount > 0, mayUseMSI { return checkAddress(view, endpoint) }
       if device.msixVectorCount > 0 { wrong.append("\(device.msixVectorCount) MSI-X vectors") }
       let first = masks.first ?? 0
       if first != 0xffff_f000, first != 0xffff_0000 { wrong.append("bar_mask[0] \(hex(first))") }
@@ -66,7 +69,12 @@ extension Checker {
           fix: "use the INTx mask (0xfffff000 and five zeros) and no MSI-X vectors")
       }
     }
+    checkAddress(view, endpoint)
+  }
+
+  private mutating func checkAddress(_ view: CellView, _ endpoint: Endpoint) {
     guard let system else { return }
+    let device = endpoint.device
     if system.mmconfigBase == 0 {
       report(
         "E29", view, view.place(endpoint), "an ivshmem device, but pci_mmconfig_base is 0",
