@@ -72,7 +72,7 @@ struct Checker {
 
   /// Whether both can run at the same time.
   func runTogether(_ one: CellView, _ other: CellView) -> Bool {
-    guard one.index != other.index else { return false }
+    guard one.index != other.index, !(one.isRoot && other.isRoot) else { return false }
     return !set.alternatives.contains { names in
       names.contains { matches($0, one) } && names.contains { matches($0, other) }
     }

@@ -22,6 +22,7 @@ extension Checker {
         Span(system.hypervisorMemory.physicalStart, system.hypervisorMemory.size),
         configurationSpace,
       ].compactMap { $0 } + interruptControllerSpans.map(\.span)
+      + system.iommus.compactMap { $0.type == 0 ? nil : Span($0.base, UInt64($0.size)) }
     for (index, span) in view.physicalSpans {
       guard !elsewhere.contains(where: { $0.overlaps(span) }) else { continue }
       if let number = view.endpointOfRegion[index] {
