@@ -86,7 +86,7 @@ public struct CheckReport: Sendable {
 }
 
 extension Finding {
-  /// The finding as a compiler would print it: place and message, then what it means and what to do.
+  /// The finding as a compiler would print it: place, message, meaning, what to do.
   public var text: String {
     """
     \(file): \(severity.rawValue)[\(rule)]: \(place): \(message)
