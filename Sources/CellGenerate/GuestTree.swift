@@ -15,7 +15,7 @@ struct GuestTree {
     var children = [
       SourceNode("hypervisor", [.strings("compatible", "jailhouse,cell")]), cpus(),
       SourceNode("psci", [.strings("compatible", "arm,psci-1.0"), .strings("method", "smc")]),
-      gic(), timer(),
+      interruptController(board), timer(),
     ]
     if let uart {
       children.insert(
@@ -72,19 +72,6 @@ struct GuestTree {
       })
   }
 
-  private func gic() -> SourceNode {
-    SourceNode(
-      "interrupt-controller@" + unit(board.distributor.start), label: "gic",
-      [
-        .strings("compatible", "arm,gic-v3"),
-        // 0: so the entries of interrupt-map need no unit address behind the phandle.
-        .number("#address-cells", 0), .number("#interrupt-cells", 3),
-        SourceProperty("interrupt-controller"),
-        SourceProperty("reg", [wide(board.distributor), wide(board.redistributor)]),
-        .cells("interrupts", [.decimal(1), .decimal(9), .decimal(4)]),
-      ])
-  }
-
   private func timer() -> SourceNode {
     var properties: [SourceProperty] = [
       .strings("compatible", "arm,armv8-timer"),
@@ -113,7 +100,7 @@ struct GuestTree {
       "serial@" + unit(uart.registers.start),
       [
         .strings("compatible", list: uart.compatible),
-        SourceProperty("reg", [wide(uart.registers)]),
+        SourceProperty("reg", [wideCells(uart.registers)]),
         .cells("interrupts", [.decimal(0), .decimal(uart.spi), .decimal(4)]),
         SourceProperty("clocks", uart.clockNames.map { _ in .cells([.reference("uart_clock")]) }),
         .strings("clock-names", list: uart.clockNames),
@@ -137,7 +124,7 @@ struct GuestTree {
               .decimal(0), .decimal(cell.vpciBase + pin), .decimal(1),
             ])
           }),
-        SourceProperty("reg", [wide(board.ecamSpan)]),
+        SourceProperty("reg", [wideCells(board.ecamSpan)]),
         .cells(
           "ranges",
           [.hex(0x0200_0000)] + SourceCell.wide(guestBARs.start) + SourceCell.wide(guestBARs.start)
@@ -145,10 +132,24 @@ struct GuestTree {
         SourceProperty("dma-coherent"),
       ])
   }
+}
 
-  private func wide(_ span: Span) -> SourceValue {
-    .cells(SourceCell.wide(span.start) + SourceCell.wide(span.size))
-  }
+/// The interrupt controller, at its physical addresses: guests have it there too.
+private func interruptController(_ board: BoardDescription) -> SourceNode {
+  SourceNode(
+    "interrupt-controller@" + String(board.distributor.start, radix: 16), label: "gic",
+    [
+      .strings("compatible", "arm,gic-v3"),
+      // 0: so the entries of interrupt-map need no unit address behind the phandle.
+      .number("#address-cells", 0), .number("#interrupt-cells", 3),
+      SourceProperty("interrupt-controller"),
+      SourceProperty("reg", [wideCells(board.distributor), wideCells(board.redistributor)]),
+      .cells("interrupts", [.decimal(1), .decimal(9), .decimal(4)]),
+    ])
+}
+
+private func wideCells(_ span: Span) -> SourceValue {
+  .cells(SourceCell.wide(span.start) + SourceCell.wide(span.size))
 }
 
 /// What the root cell's tree needs: reservations as an overlay.
@@ -161,18 +162,6 @@ struct RootTree {
   /// are not, because no-map makes them "reserved" in iomem and the host bridge then fails.
   func overlay() -> SourceTree {
     let board = layout.board
-    var nodes: [(String, Span)] = [("jailhouse", board.hypervisor)]
-    nodes += board.sharedWindows.map { ("ivshmem", $0) }
-    nodes += [("loader", board.loaderWindow)] + board.guestWindows.map { ("guests", $0) }
-    let reserved = nodes.sorted { $0.1.start < $1.1.start }.map { name, span in
-      SourceNode(
-        "\(name)@\(String(span.start, radix: 16))",
-        [
-          SourceProperty(
-            "reg", [.cells(SourceCell.wide(span.start) + SourceCell.wide(span.size))]),
-          SourceProperty("no-map"),
-        ])
-    }
     return SourceTree(
       heading: [
         "Memory that Linux in the root cell leaves alone on \(board.title): an overlay for its",
@@ -189,8 +178,43 @@ struct RootTree {
             children: [
               SourceNode(
                 "__overlay__", [.number("#address-cells", 2), .number("#size-cells", 2)],
-                children: reserved)
+                children: reserved())
             ])
         ]))
+  }
+
+  private func reserved() -> [SourceNode] {
+    let board = layout.board
+    var nodes: [(String, Span)] = [("jailhouse", board.hypervisor)]
+    nodes += board.sharedWindows.map { ("ivshmem", $0) }
+    nodes += [("loader", board.loaderWindow)] + board.guestWindows.map { ("guests", $0) }
+    return nodes.sorted { $0.1.start < $1.1.start }.map { name, span in
+      SourceNode(
+        "\(name)@\(String(span.start, radix: 16))",
+        [
+          SourceProperty(
+            "reg", [.cells(SourceCell.wide(span.start) + SourceCell.wide(span.size))]),
+          SourceProperty("no-map"),
+        ])
+    }
+  }
+
+  /// A tree of the root cell for the checker: all memory that the cell has, and the reservations.
+  func whole() -> SourceTree {
+    let cells: [SourceProperty] = [.number("#address-cells", 2), .number("#size-cells", 2)]
+    let memory = layout.rootRegions.filter { $0.access != .io }.map(\.span).map { bank in
+      SourceNode(
+        "memory@\(String(bank.start, radix: 16))",
+        [
+          .strings("device_type", "memory"),
+          .cells("reg", SourceCell.wide(bank.start) + SourceCell.wide(bank.size)),
+        ])
+    }
+    let holder = SourceNode(
+      "reserved-memory", cells + [SourceProperty("ranges")], children: reserved())
+    let parent = SourceProperty.cells("interrupt-parent", [.reference("gic")])
+    return SourceTree(
+      root: SourceNode(
+        "", cells + [parent], children: memory + [holder, interruptController(layout.board)]))
   }
 }

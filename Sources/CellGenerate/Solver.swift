@@ -24,10 +24,12 @@ struct Solver {
     choices.append(Choice(subject: subject, value: value, reason: reason))
   }
 
-  /// The root's map: registers without the interrupt controller (E56), memory without the
-  /// hypervisor (E52), the virtual PCI (E30) and the links, which get regions of their own.
+  /// The root's map: registers without the interrupt controller (E56) and the IOMMU (W59), memory
+  /// without the hypervisor (E52), the virtual PCI (E30) and the links, which get regions of their
+  /// own.
   private func rootRegions(_ occupied: [Span]) -> [RootRegion] {
-    let holes = occupied + [board.distributor, board.redistributor]
+    var holes = occupied + [board.distributor, board.redistributor]
+    if let iommu = board.iommu { holes.append(iommu.registers) }
     return board.rootRegions.flatMap { region in
       region.span.subtracting(holes).map {
         RootRegion(name: region.name, span: $0, access: region.access)

@@ -1,3 +1,4 @@
+import CellCheck
 import CellFormat
 import CellGenerate
 import DeviceTree
@@ -34,6 +35,15 @@ struct BoardTests {
       let isNative = link.wish.kind == .native
       #expect(layout.cells[link.guest].wish.kind == (isNative ? .bareMetal : .linux))
     }
+  }
+
+  @Test(
+    "the checker has nothing to say but that five links of the root cell share four interrupts",
+    arguments: Repository.boards)
+  func theCheckerIsContent(board: String) throws {
+    let findings = try Repository.generate(board).findings
+    #expect(findings.map(\.rule) == ["E25"], "\(findings)")
+    #expect(findings.allSatisfy { $0.severity < .error && $0.file == "\(board).cell" })
   }
 
   @Test("decoding a generated cell gives back its bytes", arguments: Repository.boards)

@@ -13,7 +13,7 @@
 struct {
 	struct jailhouse_system header;
 	__u64 cpus[1];
-	struct jailhouse_memory mem_regions[28];
+	struct jailhouse_memory mem_regions[29];
 	struct jailhouse_irqchip irqchips[3];
 	struct jailhouse_pci_device pci_devices[5];
 	union jailhouse_stream_id stream_ids[3];
@@ -145,7 +145,15 @@ struct {
 		/* IO */ {
 			.phys_start = 0x0,
 			.virt_start = 0x0,
-			.size = 0x51a00000,
+			.size = 0x51400000,
+			.flags = JAILHOUSE_MEM_READ |
+				JAILHOUSE_MEM_WRITE |
+				JAILHOUSE_MEM_IO,
+		},
+		/* IO */ {
+			.phys_start = 0x51440000,
+			.virt_start = 0x51440000,
+			.size = 0x5c0000,
 			.flags = JAILHOUSE_MEM_READ |
 				JAILHOUSE_MEM_WRITE |
 				JAILHOUSE_MEM_IO,
