@@ -9,17 +9,18 @@ struct GenerateCommand: ParsableCommand {
     commandName: "gen",
     abstract: "Generate cells, device trees and the way to run them from a description.",
     discussion: """
-      The description names a board, guest cells and links; docs/board-yaml.md has every key, and
-      cell-configs/ a description for each known board. Addresses, device numbers and interrupts
-      are chosen; --explain says what and why. Nothing is written when something cannot work.
+      The description names a board, guest cells and links; docs/board-yaml.md has
+      every key, and cell-configs/ a description for each known board. Addresses,
+      device numbers and interrupts are chosen; --explain says what and why. Nothing
+      is written when something cannot work.
 
       examples:
         ivshmem-cell gen cell-configs/imx8mp/setup.yaml --out build
         ivshmem-cell gen setup.yaml --dry-run --explain
-        ivshmem-cell gen setup.yaml --out build --force    # replace files that differ
+        ivshmem-cell gen setup.yaml --out build --force
 
-      exit status: 0 written (or with --dry-run: could be), 1 the result would break a rule,
-      2 wrong usage, unreadable input, or an output that exists and differs
+      exit status: 0 written (with --dry-run: could be), 1 the result would break a
+      rule, 2 wrong usage, unreadable input, or a file that exists and differs
       """)
 
   @Argument(help: ArgumentHelp("The description.", valueName: "setup.yaml"))
