@@ -30,6 +30,8 @@ extension SystemError {
   public static var noAccess: Int32 { 13 }
   /// EBUSY: in use.
   public static var busy: Int32 { 16 }
+  /// EEXIST: something is there already.
+  public static var exists: Int32 { 17 }
   /// EINVAL: the call makes no sense for this object.
   public static var invalid: Int32 { 22 }
   /// ENOTTY: a request the device does not know.
@@ -40,6 +42,8 @@ extension SystemError {
   public static var noSuchCall: Int32 { 38 }
   /// EOPNOTSUPP: the object cannot do this.
   public static var notSupported: Int32 { 95 }
+  /// EADDRINUSE: somebody has this address.
+  public static var addressInUse: Int32 { 98 }
   /// ECONNRESET: the other side is gone.
   public static var connectionReset: Int32 { 104 }
 }
