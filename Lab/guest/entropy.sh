@@ -6,7 +6,7 @@ bytes() { # COUNT SIZE
   dd if=/dev/hwrng bs="$2" count="$1" iflag=fullblock 2>/dev/null
 }
 
-wait_for "virtio_rng is the current source" 100 is_ours || finish
+wait_for "virtio_rng is the current source" 600 is_ours || finish
 value source "$(cat $class/rng_current)"
 same "a read of one byte" "$(bytes 1 1 | wc -c)" 1
 same "reads of odd sizes" "$(bytes 37 61 | wc -c)" $((37 * 61))
@@ -35,5 +35,5 @@ step "the driver leaves" rmmod virtio_rng
 wait $reader
 refused "the source is gone" is_ours
 step "the driver is back" insmod /lib/modules/virtio_rng.ko
-wait_for "virtio_rng is the current source again" 100 is_ours
+wait_for "virtio_rng is the current source again" 600 is_ours
 same "a read after that" "$(bytes 1 4096 | wc -c)" 4096

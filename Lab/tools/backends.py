@@ -74,7 +74,7 @@ class Backend:
         self.wait()
         return self
 
-    def wait(self, seconds=10):
+    def wait(self, seconds=60):
         """Until the socket exists. Nobody connects for a look: that would be a session."""
         end = processes.Deadline(seconds)
         while not self.socket.exists():

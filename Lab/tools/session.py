@@ -113,7 +113,7 @@ class Session:
             self.fail(f"{machine.name}: the guest did not finish: {why}")
         else:
             try:
-                machine.process.wait(min(15, self.deadline.left() + 1))
+                machine.process.wait(min(60, self.deadline.left() + 1))
             except subprocess.TimeoutExpired:
                 self.fail(f"{machine.name}: no power-off after its last line")
         machine.kill()
