@@ -82,18 +82,21 @@ struct Checker {
     isNamed(name, cell: view.name, file: view.file)
   }
 
-  /// Adds a finding; severity and title come from the table of rules.
+  /// Adds a finding; severity and title come from the table of rules. The texts are made only when
+  /// the finding is kept.
   mutating func report(
-    _ rule: String, _ view: CellView, _ place: String, _ message: String, means: String,
-    fix: String
+    _ rule: String, _ view: CellView, _ place: @autoclosure () -> String,
+    _ message: @autoclosure () -> String, means: @autoclosure () -> String,
+    fix: @autoclosure () -> String
   ) {
     report(
-      rule, file: view.file, order: view.index, place, message, means: means, fix: fix)
+      rule, file: view.file, order: view.index, place(), message(), means: means(), fix: fix())
   }
 
   mutating func report(
-    _ rule: String, file: String, order: Int, _ place: String, _ message: String,
-    means: String, fix: String
+    _ rule: String, file: String, order: Int, _ place: @autoclosure () -> String,
+    _ message: @autoclosure () -> String, means: @autoclosure () -> String,
+    fix: @autoclosure () -> String
   ) {
     let key = "\(rule) \(file)"
     counts[key, default: 0] += 1
@@ -102,8 +105,8 @@ struct Checker {
       (
         order,
         Finding(
-          rule: rule, severity: Rule.named(rule)?.severity ?? .error, file: file, place: place,
-          message: message, consequence: means, fix: fix)
+          rule: rule, severity: Rule.named(rule)?.severity ?? .error, file: file, place: place(),
+          message: message(), consequence: means(), fix: fix())
       ))
   }
 

@@ -39,11 +39,12 @@ extension Checker {
   /// A finding about a place of a tree; it is listed with the findings of the cell.
   mutating func report(
     _ rule: String, _ view: CellView, _ tree: CellSet.Tree, _ node: FlattenedNode,
-    _ message: String, means: String, fix: String
+    _ message: @autoclosure () -> String, means: @autoclosure () -> String,
+    fix: @autoclosure () -> String
   ) {
     report(
-      rule, file: tree.file, order: view.index, "node \(node.path)", message, means: means,
-      fix: fix)
+      rule, file: tree.file, order: view.index, "node \(node.path)", message(), means: means(),
+      fix: fix())
   }
 
   private mutating func checkGuestController(_ view: CellView, _ file: CellSet.Tree) {

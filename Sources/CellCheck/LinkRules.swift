@@ -133,9 +133,7 @@ extension Checker {
 
   private mutating func checkRootShared(_ view: CellView, _ endpoint: Endpoint) {
     guard !view.isRoot, let root,
-      let other = root.endpoints.first(where: {
-        $0.device.bdf == endpoint.device.bdf
-      })
+      let number = root.endpointAtBDF[endpoint.device.bdf]
     else { return }
     let lacking = endpoint.sections.enumerated().filter {
       $0.element.size > 0 && !$0.element.flags.contains(.rootShared)
@@ -144,7 +142,7 @@ extension Checker {
     report(
       "E17", view, view.place(region: endpoint.firstRegion + first.offset),
       "ROOTSHARED is missing (\(lacking.count) of \(endpoint.sections.count) sections), and the "
-        + "root cell is peer \(other.id)",
+        + "root cell is peer \(root.endpoints[number].id)",
       means: "creating the cell unmaps the memory from the root cell, whose next access is a fault",
       fix: "add JAILHOUSE_MEM_ROOTSHARED to the sections of the guest")
   }

@@ -55,10 +55,10 @@ extension Checker {
       return
     }
   }
+}
 
-  private func cpuText(_ cpus: Set<Int>) -> String {
-    let sorted = cpus.sorted()
-    let shown = sorted.prefix(16).map { String($0) }.joined(separator: ", ")
-    return (sorted.count == 1 ? "CPU \(shown) is" : "CPUs \(shown) are")
-  }
+private func cpuText(_ cpus: Set<Int>) -> String {
+  let sorted = cpus.sorted()
+  let shown = sorted.prefix(16).map { String($0) }.joined(separator: ", ")
+  return (sorted.count == 1 ? "CPU \(shown) is" : "CPUs \(shown) are")
 }
