@@ -10,7 +10,7 @@ public struct BlockTool: Sendable {
 
   /// The options of the tool.
   public static let options =
-    FrontendFace.options + [
+    FrontendPlace.options + [
       OptionSpecification("file", "PATH", "read: where to, write: where from"),
       OptionSpecification("offset", "BYTES", "where on the disk to start (default 0)"),
       OptionSpecification("to", "BYTES", "copy: where on the disk to put it"),
@@ -18,11 +18,11 @@ public struct BlockTool: Sendable {
       OptionSpecification("depth", "N", "requests in flight, a power of two (1 to 64, default 8)"),
       OptionSpecification("size", "BYTES", "bytes a request, a multiple of 512 (default 128K)"),
       OptionSpecification("json", "the result as one JSON object on standard output"),
-    ] + FrontendFace.lastOptions
+    ] + FrontendPlace.lastOptions
 
   private let given: CommandOptions
   private let action: String
-  private let place: FrontendFace
+  private let place: FrontendPlace
   private let depth: Int
   private let size: Int
 
@@ -31,7 +31,7 @@ public struct BlockTool: Sendable {
     guard ["info", "read", "write", "copy", "roundtrip"].contains(action) else {
       throw UsageError("unknown action '\(action)'; known are: \(Self.actions)")
     }
-    place = try FrontendFace(given)
+    place = try FrontendPlace(given)
     self.given = given
     self.action = action
     depth =

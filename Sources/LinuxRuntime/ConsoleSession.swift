@@ -27,7 +27,7 @@ struct ConsoleSession: ~Copyable {
 
   /// Takes the terminal, or standard input and output, over.
   init(
-    _ port: Int, wake: Int32, _ place: FrontendFace, _ linger: UInt64
+    _ port: Int, wake: Int32, _ place: FrontendPlace, _ linger: UInt64
   ) throws(ClientError) {
     let terminal: LinuxConsoleHost
     do throws(ConsoleHostError) {

@@ -10,23 +10,23 @@ import Virtqueue
 public struct ConsoleTool: Sendable {
   /// The options of the tool.
   public static let options =
-    FrontendFace.options + [
+    FrontendPlace.options + [
       OptionSpecification("port", "N", "which port (default 0)"),
       OptionSpecification("list", "show the console's ports instead"),
       OptionSpecification("json", "with --list: as one JSON object"),
       OptionSpecification(
         "linger", "SECONDS", "after the end of a piped input, go on until so long nothing came (1)"
       ),
-    ] + FrontendFace.lastOptions
+    ] + FrontendPlace.lastOptions
 
-  private let place: FrontendFace
+  private let place: FrontendPlace
   private let port: Int?
   private let isJSON: Bool
   private let linger: UInt64
 
   /// Checks the command line; nothing is opened yet.
   public init(_ given: CommandOptions) throws(UsageError) {
-    place = try FrontendFace(given)
+    place = try FrontendPlace(given)
     guard given.arguments.isEmpty else {
       throw UsageError("frontend console takes no action, got '\(given.arguments[0])'")
     }

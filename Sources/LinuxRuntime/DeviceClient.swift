@@ -50,7 +50,7 @@ struct DeviceClient<Path: DevicePath & ~Copyable, Driver: PathDriver & ~Copyable
   /// Puts a driver, which has memory of `path`, before its device.
   ///
   /// - Parameter place: how long a missing back-end is waited for, and whether that is told.
-  init(_ path: consuming Path, _ driver: consuming Driver, _ place: FrontendFace) {
+  init(_ path: consuming Path, _ driver: consuming Driver, _ place: FrontendPlace) {
     patience = place.patience
     let isNoisy = place.isNoisy
     progress = { if isNoisy { writeError("\nivshmem: \($0)\n") } }

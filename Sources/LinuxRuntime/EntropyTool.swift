@@ -21,18 +21,18 @@ extension EntropyDriver: PathDriver {
 public struct EntropyTool: Sendable {
   /// The options of the tool.
   public static let options =
-    FrontendFace.options + [
+    FrontendPlace.options + [
       OptionSpecification("bytes", "N", "how many (required; K, M and G allowed)"),
       OptionSpecification("hex", "as lines of hexadecimal digits"),
       OptionSpecification("depth", "N", "requests in flight (1 to 64, default 8)"),
       OptionSpecification("size", "BYTES", "bytes a request (1 to 64K, default 4K)"),
       OptionSpecification("json", "the figures as one JSON object on standard error"),
-    ] + FrontendFace.lastOptions
+    ] + FrontendPlace.lastOptions
 
   static var depthLimit: Int { 64 }
   private static var lineLength: Int { 32 }
 
-  private let place: FrontendFace
+  private let place: FrontendPlace
   private let count: UInt64
   private let depth: Int
   private let size: Int
@@ -41,7 +41,7 @@ public struct EntropyTool: Sendable {
 
   /// Checks the command line; nothing is opened yet.
   public init(_ given: CommandOptions) throws(UsageError) {
-    place = try FrontendFace(given)
+    place = try FrontendPlace(given)
     guard given.arguments.isEmpty else {
       throw UsageError("frontend entropy takes no action, got '\(given.arguments[0])'")
     }

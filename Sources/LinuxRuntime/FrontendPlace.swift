@@ -1,7 +1,7 @@
 import CommandOptions
 
 /// What every front-end tool is told about its device: where it is and how long it is waited for.
-struct FrontendFace: Sendable {
+struct FrontendPlace: Sendable {
   /// The options.
   static let options = [
     OptionSpecification("link", "sim:PATH[,...]", "the link"),
