@@ -11,12 +11,14 @@
 #include "block.h"
 #include "checks.h"
 #include "entropy.h"
+#include "shared.h"
 
 enum { EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_LATE = 3, EXIT_STOPPED = 130 };
 
 static const char usage[] =
     "usage: independent-frontend --socket PATH [options] ACTION\n"
     "\n"
+    "  list              which slots hold a device\n"
     "  info              what the block device says about itself\n"
     "  write FILE        the file to the start of the disk, and a flush\n"
     "  read FILE         the whole disk into a new file\n"
@@ -287,9 +289,27 @@ static enum cm_result show_entropy(struct cm_link *link, const struct options *o
     return report("entropy", &e.device, result);
 }
 
+/* The device directory: the link's own bus scan. */
+static enum cm_result list_slots(struct cm_link *link, const struct options *o)
+{
+    enum cm_result result = cm_link_wait_up(link, cm_deadline(o->patience_ms));
+    for (unsigned n = 0; result == CM_OK && n < CM_SLOTS; n++) {
+        const uint8_t *slot = cm_link_device_slot(link, n);
+        uint32_t device = load32_acquire(slot + CM_SLOT_DEVICE_ID);
+        if (device)
+            printf("slot %u: device %u, %u queues, %u bytes of configuration\n", n, device,
+                   load32(slot + CM_SLOT_QUEUE_COUNT), load32(slot + CM_SLOT_CONFIGURATION_SIZE));
+    }
+    if (result != CM_OK)
+        fprintf(stderr, "list: %s\n", cm_result_name(result));
+    return result;
+}
+
 static enum cm_result act(struct cm_link *link, const struct options *o)
 {
     static struct block b;
+    if (strcmp(o->action, "list") == 0)
+        return list_slots(link, o);
     if (strcmp(o->action, "entropy") == 0)
         return show_entropy(link, o);
     if (!block_allocate(&b, link, o->slot)) {
@@ -330,7 +350,8 @@ static uint64_t number(const char *text, uint64_t most)
 
 static void parse(struct options *o, int count, char **words)
 {
-    static const char *const actions[] = {"info", "check", "write", "read", "entropy"};
+    static const char *const actions[] = {"list", "info", "check", "write", "read", "entropy"};
+    enum { ACTIONS = 6, WITHOUT_ARGUMENT = 3 };
     for (int i = 1; i < count; i++) {
         const char *word = words[i];
         const char *value = i + 1 < count ? words[i + 1] : NULL;
@@ -374,10 +395,11 @@ static void parse(struct options *o, int count, char **words)
         }
     }
     unsigned known = 0;
-    while (o->action && known < 5 && strcmp(o->action, actions[known]) != 0)
+    while (o->action && known < ACTIONS && strcmp(o->action, actions[known]) != 0)
         known++;
-    if (!o->socket || !o->action || known == 5 || (known >= 2) != (o->argument != NULL))
-        wrong_usage("--socket and an action are needed");
+    if (!o->socket || !o->action || known == ACTIONS ||
+        (known >= WITHOUT_ARGUMENT) != (o->argument != NULL))
+        wrong_usage("--socket and an action with its argument are needed");
 }
 
 int main(int count, char **words)
