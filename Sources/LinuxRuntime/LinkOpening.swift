@@ -1,5 +1,5 @@
 public import CommandOptions
-import IVShmem
+public import IVShmem
 import LinuxSupport
 public import SimulatorPeer
 public import VirtioTransport
@@ -19,20 +19,43 @@ public func openLink(
       side: side, own: own, peer: specification.partner(side), geometry: platform.geometry,
       placement: specification.placement)
     return NativeLink(platform: platform, plan: plan)
-  } catch {
-    switch error {
-    case .peers(let own, let peer, let count):
-      throw UsageError(
-        "link \(path): peers \(own.rawValue) and \(peer.rawValue) are not two of its \(count)")
-    case .readWriteTooSmall(let have, let need):
-      throw UsageError(
-        "link \(path): its read/write section has \(have) bytes, the shared placement needs"
-          + " \(need); make it larger or use placement=output")
-    case .outputTooSmall(let have, let need):
-      throw UsageError(
-        "link \(path): its output sections have \(have) bytes, the output placement needs"
-          + " \(need); make them larger or use placement=shared")
-    }
+  } catch { throw explain(error, link: path) }
+}
+
+/// Why the two sides cannot share this link, with the way out.
+public func explain(_ error: LinkPlanError, link: String) -> UsageError {
+  switch error {
+  case .peers(let own, let peer, let count):
+    UsageError(
+      "link \(link): peers \(own.rawValue) and \(peer.rawValue) are not two of its \(count)")
+  case .readWriteTooSmall(let have, let need):
+    UsageError(
+      "link \(link): its read/write section has \(have) bytes, the shared placement needs"
+        + " \(need); make it larger or use placement=output")
+  case .outputTooSmall(let have, let need):
+    UsageError(
+      "link \(link): its output sections have \(have) bytes, the output placement needs"
+        + " \(need); make them larger or use placement=shared")
+  }
+}
+
+/// Why the sizes of a platform make no link.
+public func explain(_ error: GeometryError, link: String) -> UsageError {
+  switch error {
+  case .peerCount(let count):
+    UsageError("link \(link): \(count) peers, expected 2 to 65536")
+  case .peerID(let id, let limit):
+    UsageError("link \(link): peer \(id), expected one below \(limit)")
+  case .stateTableSize(let size, let peers):
+    UsageError(
+      "link \(link): a state table of \(size) bytes, expected a multiple of 4096 with 4 bytes for"
+        + " each of \(peers) peers")
+  case .readWriteSize(let size):
+    UsageError("link \(link): a read/write section of \(size) bytes, expected a multiple of 4096")
+  case .outputSize(let size):
+    UsageError("link \(link): output sections of \(size) bytes, expected a multiple of 4096")
+  case .totalSize:
+    UsageError("link \(link): the sections together are larger than this machine's addresses")
   }
 }
 
