@@ -17,7 +17,7 @@ struct cl_poll_entry {
   short events;
   short revents;
 };
-enum { CL_MAX_FDS = 128, CL_POLL_IN = 1, CL_POLL_HANGUP = 16 };
+enum { CL_MAX_FDS = 128, CL_POLL_IN = 1, CL_POLL_OUT = 4, CL_POLL_HANGUP = 16 };
 // Size, kind (0 other, 1 regular file, 2 block device) and whether the file system is memory.
 struct cl_file_facts {
   uint64_t size;
