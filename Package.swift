@@ -158,6 +158,13 @@ let fuzzers: [Target] = [
   .executableTarget(
     name: "FuzzPlayer", dependencies: ["FuzzTargets"], path: "Fuzz/Player",
     swiftSettings: strict),
+  .target(
+    name: "CellFuzzTargets",
+    dependencies: ["CellFormat", "CellCheck", "CellPicture", "DeviceTree"],
+    path: "Fuzz/CellTargets", swiftSettings: strict),
+  .executableTarget(
+    name: "CellFuzz", dependencies: ["CellFuzzTargets"], path: "Fuzz/CellFuzz",
+    swiftSettings: strict),
 ]
 
 let tests: [Target] = [
@@ -184,7 +191,9 @@ let tests: [Target] = [
     swiftSettings: strict),
   .testTarget(
     name: "CellTests",
-    dependencies: ["CellFormat", "CellCheck", "CellPicture", "CellGenerate", "DeviceTree"],
+    dependencies: [
+      "CellFormat", "CellCheck", "CellPicture", "CellGenerate", "DeviceTree", "CellFuzzTargets",
+    ],
     swiftSettings: strict),
   .testTarget(
     name: "VirtioBlockTests",
