@@ -3,7 +3,7 @@
 #include "shared.h"
 
 /* The deadline of one transaction. A reset may have to wait for a slow disk. */
-static const uint64_t transaction_ms = 5000;
+static const uint64_t transaction_ms = 10000;
 static const uint64_t reset_ms = 20000;
 
 static enum cm_result transact(struct virtio_device *d, uint32_t kind, uint32_t offset,
