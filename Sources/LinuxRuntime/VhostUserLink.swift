@@ -222,9 +222,9 @@ public struct VhostUserLink: ~Copyable {
   }
 
   /// Whether the front-end has closed its side, although its last words may not be read yet.
-  private func isFrontEndLeaving() -> Bool {
-    guard let number = socket?.descriptor.number else { return true }
-    var entry = cl_poll_entry(fd: number, events: 0, revents: 0)
+  private mutating func isFrontEndLeaving() -> Bool {
+    guard socket != nil else { return true }
+    var entry = cl_poll_entry(fd: socket!.descriptor.number, events: 0, revents: 0)
     return unsafe cl_poll_ns(&entry, 1, 0) > 0 && Int(entry.revents) & Int(CL_POLL_HANGUP) != 0
   }
 
