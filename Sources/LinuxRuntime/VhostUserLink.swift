@@ -32,6 +32,7 @@ public struct VhostUserLink: ~Copyable {
   private let wake: Descriptor
   private var served: VhostUserDevice<ServedDevice>
   private var socket: VhostUserSocket?
+  private var socketNumber: Int32 = -1
   private var phase = Phase.idle
   private var message = VhostUserMessage()
   private var reply = VhostUserMessage()
@@ -222,9 +223,8 @@ public struct VhostUserLink: ~Copyable {
   }
 
   /// Whether the front-end has closed its side, although its last words may not be read yet.
-  private mutating func isFrontEndLeaving() -> Bool {
-    guard socket != nil else { return true }
-    var entry = cl_poll_entry(fd: socket!.descriptor.number, events: 0, revents: 0)
+  private func isFrontEndLeaving() -> Bool {
+    var entry = cl_poll_entry(fd: socketNumber, events: 0, revents: 0)
     return unsafe cl_poll_ns(&entry, 1, 0) > 0 && Int(entry.revents) & Int(CL_POLL_HANGUP) != 0
   }
 
@@ -246,6 +246,7 @@ public struct VhostUserLink: ~Copyable {
         continue
       }
       guard cl_epoll_add(epoll.number, connection.number, Tag.socket, 1) >= 0 else { continue }
+      socketNumber = connection.number
       socket = VhostUserSocket(owning: connection)
       phase = .connected
       hasInput = true
