@@ -27,6 +27,10 @@ let core: [Target] = [
     dependencies: ["SharedMemory", "IVShmem", "Virtqueue", "VirtioDevice"],
     swiftSettings: strict),
   .target(
+    name: "SiemensDialect",
+    dependencies: ["SharedMemory", "IVShmem", "Virtqueue", "VirtioDevice"],
+    swiftSettings: strict),
+  .target(
     name: "VirtioBlock", dependencies: ["SharedMemory", "Virtqueue", "VirtioDevice"],
     swiftSettings: strict),
   .target(
@@ -160,6 +164,13 @@ let tests: [Target] = [
     dependencies: [
       "CLinux", "LinuxSupport", "SharedMemory", "Virtqueue", "VirtioDevice", "VirtioBlock",
       "HostResources", "VhostUser", "CommandOptions", "LinuxRuntime", "FuzzTargets",
+    ],
+    swiftSettings: strict),
+  .testTarget(
+    name: "SiemensDialectTests",
+    dependencies: [
+      "SharedMemory", "IVShmem", "Virtqueue", "VirtioDevice", "SiemensDialect", "VirtioBlock",
+      "VirtioConsole", "HostResources", "Simulator",
     ],
     swiftSettings: strict),
   .testTarget(name: "HouseRulesTests", swiftSettings: strict),

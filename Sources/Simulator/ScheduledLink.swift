@@ -20,6 +20,11 @@ public final class ScheduledLink {
   /// The other side's turn: called at each wait, before it is decided. Whatever it does to the
   /// memory, the waiting side has to survive it.
   public var onWait: (() -> Void)?
+  /// Whether a delivery disarms its peer; false for a driver that has switched one-shot mode off.
+  public var isOneShot = [true, true]
+  /// Vectors that were delivered to each peer, for a test that plays interrupt handlers; the test
+  /// takes them out.
+  public var delivered: [[UInt16]] = [[], []]
   var armed: [Bool] = [false, false]
   var events: [Int] = [0, 0]
   var states: [UInt32] = [0, 0]
@@ -62,11 +67,23 @@ public final class ScheduledLink {
     }
   }
 
-  /// Delivers to a peer if it is armed; one-shot.
-  func raise(_ peer: Int) {
+  /// Delivers to a peer if it is armed.
+  func raise(_ peer: Int, _ vector: UInt16 = 0) {
     guard armed[peer] else { return }
-    armed[peer] = false
+    if isOneShot[peer] { armed[peer] = false }
     events[peer] += 1
+    delivered[peer].append(vector)
+  }
+
+  /// What the hypervisor does when a cell stops: State 0, not armed, nothing pending.
+  public func stopCell(_ peer: Int) {
+    armed[peer] = false
+    events[peer] = 0
+    delivered[peer] = []
+    region.store32(0, at: geometry.stateWord(of: PeerID(UInt16(peer))))
+    guard states[peer] != 0 else { return }
+    states[peer] = 0
+    raise(1 - peer)
   }
 }
 
@@ -118,7 +135,7 @@ public struct ScheduledPeer: Platform, ~Copyable {
   /// Rings the other peer; lost while it is not armed.
   public mutating func ringDoorbell(_ vector: Vector, at peer: PeerID) {
     guard vector.rawValue < vectorCount, peer.rawValue < 2 else { return }
-    link.raise(Int(peer.rawValue))
+    link.raise(Int(peer.rawValue), vector.rawValue)
   }
 
   /// Never blocks: `.event` when one is pending (or spuriously), else `.deadline`.
