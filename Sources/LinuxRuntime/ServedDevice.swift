@@ -183,6 +183,7 @@ public struct ServedDevice: DeviceModel, ~Copyable {
     switch kind {
     case .block: block[0].adapt(toPool: byteCount)
     case .entropy: entropy[0].adapt(toPool: byteCount)
+    case .console: console[0].adapt(toPool: byteCount)
     }
   }
 
