@@ -102,7 +102,7 @@ let programs: [Target] = [
     dependencies: [
       "CLinux", "CommandOptions", "LinuxSupport", "SharedMemory", "IVShmem", "Virtqueue",
       "VirtioDevice", "VirtioTransport", "VirtioBlock", "VirtioEntropy", "VirtioConsole",
-      "DeviceRuntime", "SimulatorPeer", "HostResources", "VhostUser",
+      "DeviceRuntime", "SiemensDialect", "SimulatorPeer", "HostResources", "VhostUser",
     ],
     swiftSettings: strict),
   .executableTarget(

@@ -1,7 +1,9 @@
 import CLinux
 public import CommandOptions
 import LinuxSupport
+import SimulatorPeer
 import VirtioBlock
+import VirtioTransport
 
 /// `ivshmem frontend block`: drives a block device of a link from the command line.
 public struct BlockTool: Sendable {
@@ -12,6 +14,7 @@ public struct BlockTool: Sendable {
   public static let options = [
     OptionSpecification("link", "sim:PATH[,...]", "the link"),
     OptionSpecification("vhost-user", "PATH", "a back-end's vhost-user socket instead of a link"),
+    OptionSpecification("dialect", "NAME", "auto, native or siemens (default auto)"),
     OptionSpecification("slot", "N", "which device of the link (0 to 7, default 0)"),
     OptionSpecification("file", "PATH", "read: where to, write: where from"),
     OptionSpecification("offset", "BYTES", "where on the disk to start (default 0)"),
@@ -39,7 +42,12 @@ public struct BlockTool: Sendable {
       throw UsageError("unknown action '\(action)'; known are: \(Self.actions)")
     }
     switch (given.value("link"), given.value("vhost-user")) {
-    case (let text?, nil): face = .link(try LinkSpecification(text))
+    case (let text?, nil):
+      var link = try LinkSpecification(text)
+      if let name = given.value("dialect") {
+        link.dialect = try Dialect.parse(name, option: "--dialect")
+      }
+      face = .link(link)
     case (nil, let path?): face = .vhostUser(path)
     case (nil, nil):
       throw UsageError(
@@ -65,10 +73,30 @@ public struct BlockTool: Sendable {
   /// Runs the action.
   public func run() throws(ClientError) {
     switch face {
-    case .link(let link): try run(LinkBlockPath(link, slot: slot, depth: depth))
+    case .link(let link): try run(link)
     case .vhostUser(let path):
       try run(VhostUserBlockPath.open(path: path, depth: depth, chunk: size))
     }
+  }
+
+  private func run(_ link: LinkSpecification) throws(ClientError) {
+    let platform = try LinkBlockPath.join(link)
+    switch try dialect(of: platform, link) {
+    case .native: try run(LinkBlockPath(platform, link, slot: slot, depth: depth))
+    case .siemens:
+      guard slot == 0 else {
+        throw .usage(UsageError("--slot \(slot): the Siemens dialect carries one device a link, 0"))
+      }
+      try run(SiemensBlockPath.open(platform, link, depth: depth))
+    }
+  }
+
+  private func dialect(
+    of platform: borrowing SimulatorPeer, _ link: LinkSpecification
+  ) throws(ClientError) -> Dialect {
+    do throws(UsageError) {
+      return try chooseDialect(platform, link, .frontEnd)
+    } catch { throw .usage(error) }
   }
 
   private func run(_ path: consuming some BlockPath & ~Copyable) throws(ClientError) {

@@ -29,12 +29,13 @@ public struct SiemensBackend<P: Platform & ~Copyable, Device: DeviceModel & ~Cop
     case queueStop(Int)
   }
 
+  /// The device. The first property: its host ends what it does before the platform goes, which is
+  /// the memory it does it on.
+  public var device: Device
   /// What maps, rings and waits.
   public var platform: P
   /// Who is who and where.
   public let plan: SiemensPlan
-  /// The device.
-  public var device: Device
   /// Its registers.
   public internal(set) var registers: RegisterFile
   /// Where this side stands.
