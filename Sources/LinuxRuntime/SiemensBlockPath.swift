@@ -173,7 +173,12 @@ struct SiemensBlockPath: BlockPath, ~Copyable {
       case .getID: try driver.getID(into: data, token: token)
       case .discard, .writeZeroes: preconditionFailure("no tool asks for \(type)")
       }
-    } catch { throw .failed("submitting a request: \(error)") }
+    } catch {
+      if case .badLength(_, let limit) = error {
+        throw .failed("link \(name): a request has at most \(limit) bytes here; give --size \(limit)")
+      }
+      throw .failed("submitting a request: \(error)")
+    }
   }
 
   mutating func publish() {

@@ -11,6 +11,8 @@ import Virtqueue
 final class Medium {
   var bytes: [UInt8]
   var isDeferring = false
+  /// What another processor does while a request is handed over.
+  var onSubmit: () -> Void = {}
   var waiting: [() -> BlockHostCompletion] = []
   var finished: [BlockHostCompletion] = []
   /// Requests carried out, and those that were cut short.
@@ -70,6 +72,7 @@ struct MediumHost: BlockHost, ~Copyable {
       writable.append(segments.writable(index))
     }
     let medium = medium
+    medium.onSubmit()
     guard medium.isDeferring else {
       Self.carryOut(request, readable, writable, medium, region)
       return .done(.ok)
@@ -181,11 +184,23 @@ final class SiemensRig {
     for _ in 0..<patience {
       if driver.rings[ring].finished.count >= count { return true }
       if medium.isDeferring { medium.finishOne() }
-      if !step(), backend != nil { _ = backend!.sleep(until: nil) }
+      if !step() { sleep() }
       driver.handleInterrupts()
     }
     return false
   }
 
   var counters: SiemensCounters { backend!.counters }
+  var registers: RegisterFile { backend!.registers }
+  var phase: SiemensPhase { backend!.phase }
+  var waitsForFrontEndToLeave: Bool { with { $0.waitsForFrontEndToLeave } }
+
+  func with<Result>(_ body: (inout BlockBackend) throws -> Result) rethrows -> Result {
+    try body(&backend!)
+  }
+
+  func sleep() {
+    guard backend != nil else { return }
+    _ = backend!.sleep(until: nil)
+  }
 }
