@@ -175,7 +175,8 @@ struct SiemensBlockPath: BlockPath, ~Copyable {
       }
     } catch {
       if case .badLength(_, let limit) = error {
-        throw .failed("link \(name): a request has at most \(limit) bytes here; give --size \(limit)")
+        throw .failed(
+          "link \(name): a request has at most \(limit) bytes here; give --size \(limit)")
       }
       throw .failed("submitting a request: \(error)")
     }
