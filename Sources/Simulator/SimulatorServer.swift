@@ -265,7 +265,8 @@ public final class SimulatorServer {
     if sent != words.count * 4, result == .ok { drop(client, "could not be welcomed (\(sent))") }
   }
 
-  /// As in the shipped configurations: peer 0 is the back-end of a virtio link, peer 1 the front-end.
+  /// As in the shipped configurations: peer 0 is the back-end of a virtio link, peer 1 the
+  /// front-end.
   private func deviceClass(of peer: Int?) -> UInt32 {
     guard let peer, let type = options.virtioDevice else { return 0 }
     return (peer == 0 ? 0xff_c000 : 0xff_8000) | UInt32(type)

@@ -160,7 +160,7 @@ import VirtioDevice
     #expect(rig.driver.read(sector: 1))
     rig.settle()
     rig.kill()
-    rig.link.stopCell(1)
+    rig.link.bury(PeerID(1))
     try rig.driver.attach()
     try rig.driver.write(0x44, 0, 4)
     #expect(try Self.replace(rig))
@@ -191,7 +191,7 @@ import VirtioDevice
       rig.bookMemory.store32(kept, at: offset)
     }
     // State 0 in between means that the descriptor was closed.
-    rig.link.stopCell(0)
+    rig.link.bury(PeerID(0))
     var next = try rig.makeBackend()
     let hasResumed = next.resume()
     #expect(!hasResumed)
@@ -217,7 +217,7 @@ import VirtioDevice
       for _ in 0..<4 { rig.medium.finishOne() }
       rig.settle()
       // Whatever was believed, a new life works.
-      rig.link.stopCell(1)
+      rig.link.bury(PeerID(1))
       rig.medium.isDeferring = false
       rig.medium.waiting = []
       rig.settle()

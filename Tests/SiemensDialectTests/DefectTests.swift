@@ -321,7 +321,7 @@ import Virtqueue
     }
     #expect(rig.phase == .offered)
     #expect(!rig.waitsForFrontEndToLeave)
-    rig.link.stopCell(1)
+    rig.link.bury(PeerID(1))
     try rig.driver.probe()
     #expect(rig.driver.read(sector: 9))
     #expect(rig.run(until: 1))

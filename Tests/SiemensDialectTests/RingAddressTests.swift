@@ -119,7 +119,7 @@ import VirtioDevice
       try rig.driver.probe()
       try exercise(rig, queues: queues)
       if life == 1 {
-        rig.link.stopCell(rig.driver.peerID)
+        rig.link.bury(PeerID(UInt16(rig.driver.peerID)))
         if seed % 2 == 0 { rig.settle() }
       } else {
         try rig.driver.remove()
@@ -159,7 +159,7 @@ import VirtioDevice
     let turn = rig.driver.interleave
     rig.driver.interleave = {
       accesses += 1
-      if accesses == 1 + step * 2 { rig.link.stopCell(1) }
+      if accesses == 1 + step * 2 { rig.link.bury(PeerID(1)) }
       turn()
     }
     rig.driver.patience = 500
@@ -167,7 +167,7 @@ import VirtioDevice
       try rig.driver.probe()
       _ = rig.driver.read(sector: 1)
     } catch {}
-    rig.link.stopCell(1)
+    rig.link.bury(PeerID(1))
     rig.driver.interleave = turn
     rig.driver.patience = 20_000
     try rig.driver.probe()
@@ -186,7 +186,7 @@ import VirtioDevice
       accesses += 1
       if accesses == 1 + step * 2 {
         rig.kill()
-        rig.link.stopCell(0)
+        rig.link.bury(PeerID(0))
       }
       turn()
     }
@@ -197,7 +197,7 @@ import VirtioDevice
     rig.driver.interleave = turn
     if rig.backend != nil {
       rig.kill()
-      rig.link.stopCell(0)
+      rig.link.bury(PeerID(0))
     }
     try rig.startBackend()
     #expect(rig.phase == (rig.link.region.load32(4) == 1 ? .withdrawn : .offered))

@@ -110,6 +110,7 @@ final class SiemensRig {
     let geometry = try LinkGeometry(
       maxPeers: 2, stateTableSize: 4096, readWriteSize: readWriteSize, outputSize: 0)
     link = ScheduledLink(geometry: geometry, seed: seed, garbage: garbage)
+    link.recordsVectors = true
     // The hypervisor's table is clean at the start of a cell; a stale one has its own tests.
     link.region.store64(0, at: 0)
     self.vectors = vectors
