@@ -127,8 +127,7 @@ struct BringUpPage {
       ```
 
       `\(name)-root.dtso` reserves the same memory except the virtual PCI, for a tree whose
-      `/memory` cannot be changed as a whole. The tree needs a `/reserved-memory` node with two
-      address and two size cells:
+      `/memory` cannot be changed as a whole:
 
       ```
       $ fdtoverlay -i board.dtb -o root.dtb \(name)-root.dtbo
