@@ -30,6 +30,12 @@ let core: [Target] = [
     name: "VirtioBlock", dependencies: ["SharedMemory", "Virtqueue", "VirtioDevice"],
     swiftSettings: strict),
   .target(
+    name: "VirtioEntropy", dependencies: ["SharedMemory", "Virtqueue", "VirtioDevice"],
+    swiftSettings: strict),
+  .target(
+    name: "VirtioConsole", dependencies: ["SharedMemory", "Virtqueue", "VirtioDevice"],
+    swiftSettings: strict),
+  .target(
     name: "DeviceRuntime",
     dependencies: [
       "SharedMemory", "IVShmem", "Virtqueue", "VirtioDevice", "VirtioTransport", "VirtioBlock",
@@ -40,13 +46,22 @@ let core: [Target] = [
 /// Linux, inside the future shared library: no Foundation.
 let linux: [Target] = [
   .target(name: "CLinux"),
+  .target(name: "CHostFile"),
+  .target(name: "CHostConsole"),
   .target(name: "LinuxSupport", dependencies: ["CLinux"], swiftSettings: strict),
   .target(
     name: "SimulatorPeer", dependencies: ["CLinux", "LinuxSupport", "SharedMemory", "IVShmem"],
     swiftSettings: strict),
   .target(
+    name: "VhostUser",
+    dependencies: ["CLinux", "LinuxSupport", "SharedMemory", "Virtqueue", "VirtioDevice"],
+    swiftSettings: strict),
+  .target(
     name: "HostResources",
-    dependencies: ["CLinux", "LinuxSupport", "SharedMemory", "Virtqueue", "VirtioBlock"],
+    dependencies: [
+      "CLinux", "CHostFile", "CHostConsole", "LinuxSupport", "SharedMemory", "Virtqueue",
+      "VirtioBlock", "VirtioEntropy", "VirtioConsole",
+    ],
     swiftSettings: strict),
 ]
 
@@ -82,8 +97,8 @@ let programs: [Target] = [
     name: "LinuxRuntime",
     dependencies: [
       "CLinux", "CommandOptions", "LinuxSupport", "SharedMemory", "IVShmem", "Virtqueue",
-      "VirtioDevice", "VirtioTransport", "VirtioBlock", "DeviceRuntime", "SimulatorPeer",
-      "HostResources",
+      "VirtioDevice", "VirtioTransport", "VirtioBlock", "VirtioEntropy", "VirtioConsole",
+      "DeviceRuntime", "SimulatorPeer", "HostResources", "VhostUser",
     ],
     swiftSettings: strict),
   .executableTarget(
@@ -109,6 +124,20 @@ let benchmarks: [Target] = [
   .executableTarget(
     name: "RingBench", dependencies: ["CBench", "SharedMemory", "Virtqueue"],
     path: "Benchmarks/RingBench", swiftSettings: strict),
+]
+
+/// Inputs that are played to the production code, for libFuzzer and for the tests.
+let fuzzers: [Target] = [
+  .target(
+    name: "FuzzTargets",
+    dependencies: [
+      "CLinux", "LinuxSupport", "SharedMemory", "Virtqueue", "VirtioDevice", "VirtioBlock",
+      "HostResources", "VhostUser",
+    ],
+    path: "Fuzz/Targets", swiftSettings: strict),
+  .executableTarget(
+    name: "VhostUserFuzz", dependencies: ["FuzzTargets"], path: "Fuzz/VhostUserFuzz",
+    swiftSettings: strict),
 ]
 
 let tests: [Target] = [
@@ -137,7 +166,32 @@ let tests: [Target] = [
     name: "CellTests",
     dependencies: ["CellFormat", "CellCheck", "CellPicture", "CellGenerate", "DeviceTree"],
     swiftSettings: strict),
+  .testTarget(
+    name: "VirtioBlockTests",
+    dependencies: ["SharedMemory", "Virtqueue", "VirtioDevice", "VirtioBlock", "HostResources"],
+    swiftSettings: strict),
+  .testTarget(
+    name: "StreamDeviceTests",
+    dependencies: [
+      "SharedMemory", "Virtqueue", "VirtioDevice", "VirtioEntropy", "VirtioConsole",
+    ],
+    swiftSettings: strict),
+  .testTarget(
+    name: "HostResourcesTests",
+    dependencies: [
+      "CLinux", "CHostFile", "LinuxSupport", "SharedMemory", "Virtqueue", "VirtioDevice",
+      "VirtioBlock", "HostResources",
+    ],
+    swiftSettings: strict),
+  .testTarget(
+    name: "VhostUserTests",
+    dependencies: [
+      "CLinux", "LinuxSupport", "SharedMemory", "Virtqueue", "VirtioDevice", "VirtioBlock",
+      "HostResources", "VhostUser", "CommandOptions", "LinuxRuntime", "FuzzTargets",
+    ],
+    swiftSettings: strict),
   .testTarget(name: "HouseRulesTests", swiftSettings: strict),
+  .testTarget(name: "ConformanceTests", swiftSettings: strict),
 ]
 
 let package = Package(
@@ -147,5 +201,5 @@ let package = Package(
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
     .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
   ],
-  targets: core + linux + workstation + programs + cellTool + benchmarks + tests
+  targets: core + linux + workstation + programs + cellTool + benchmarks + fuzzers + tests
 )

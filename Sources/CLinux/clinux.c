@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #define _GNU_SOURCE
+#include <stdio.h>
+#include <stdatomic.h>
+#include <sys/epoll.h>
 #include "clinux.h"
 
 #include <errno.h>
@@ -8,6 +11,7 @@
 #include <linux/fs.h>
 #include <linux/magic.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -312,3 +316,187 @@ uint64_t cl_realtime_ns(void) {
   clock_gettime(CLOCK_REALTIME, &t);
   return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
+
+// ---- stream sockets, epoll, guest memory -------------------------------------------------------
+
+static long cl_stream(struct sockaddr_un *a, const char *path) {
+  long r = cl_socket_address(a, path);
+  if (r < 0) return r;
+  CL_RESULT(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+}
+long cl_connect_stream(const char *_Nonnull path) {
+  struct sockaddr_un a;
+  long fd = cl_stream(&a, path);
+  if (fd < 0) return fd;
+  if (connect((int)fd, (struct sockaddr *)&a, sizeof a) < 0) {
+    long r = -errno;
+    close((int)fd);
+    return r;
+  }
+  return fd;
+}
+long cl_listen_stream(const char *_Nonnull path) {
+  struct sockaddr_un a;
+  long fd = cl_stream(&a, path);
+  if (fd < 0) return fd;
+  int bound = bind((int)fd, (struct sockaddr *)&a, sizeof a);
+  if (bound < 0 && errno == EADDRINUSE) {
+    // A killed back-end leaves its socket behind: only one that nobody answers may go.
+    long other = cl_connect_stream(path);
+    if (other >= 0) {
+      close((int)other);
+      errno = EADDRINUSE;
+    } else if (other == -ECONNREFUSED) {
+      unlink(path);
+      bound = bind((int)fd, (struct sockaddr *)&a, sizeof a);
+    } else {
+      errno = (int)-other;
+    }
+  }
+  if (bound < 0 || listen((int)fd, 4) < 0) {
+    long r = -errno;
+    close((int)fd);
+    return r;
+  }
+  return fd;
+}
+long cl_set_nonblocking(int fd) {
+  int flags = fcntl(fd, F_GETFL);
+  if (flags < 0) return -errno;
+  CL_RESULT(fcntl(fd, F_SETFL, flags | O_NONBLOCK));
+}
+int cl_is_eventfd(int fd) {
+  char path[40], name[32] = {0};
+  snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+  if (readlink(path, name, sizeof name - 1) < 0) return 1;
+  return strcmp(name, "anon_inode:[eventfd]") == 0;
+}
+void cl_event_take(int fd) {
+  uint64_t n;
+  if (read(fd, &n, 8) < 0) return;
+}
+long cl_duplicate(int fd) { CL_RESULT(fcntl(fd, F_DUPFD_CLOEXEC, 0)); }
+long cl_epoll(void) { CL_RESULT(epoll_create1(EPOLL_CLOEXEC)); }
+long cl_epoll_add(int epoll, int fd, uint64_t tag, int edge) {
+  struct epoll_event e = {EPOLLIN | (edge ? EPOLLET : 0), {.u64 = tag}};
+  CL_RESULT(epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &e));
+}
+void cl_epoll_remove(int epoll, int fd) { epoll_ctl(epoll, EPOLL_CTL_DEL, fd, NULL); }
+long cl_epoll_wait(int epoll, uint64_t *_Nonnull tags, unsigned count, int64_t timeout_ns) {
+  struct epoll_event e[32];
+  if (count > 32) count = 32;
+  // Rounded up: a wait must not end before its time.
+  int ms = timeout_ns < 0 ? -1 : (int)((timeout_ns + 999999) / 1000000);
+  int n = epoll_wait(epoll, e, (int)count, ms);
+  if (n < 0) return -errno;
+  for (int i = 0; i < n; i++) tags[i] = e[i].data.u64;
+  return n;
+}
+long cl_map_file_at(void *_Nonnull at, size_t size, int fd, uint64_t offset) {
+  void *p = mmap(at, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, (off_t)offset);
+  return p == MAP_FAILED ? -errno : 0;
+}
+long cl_reserve_at(void *_Nonnull at, size_t size) {
+  void *p = mmap(at, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+  return p == MAP_FAILED ? -errno : 0;
+}
+
+enum { CL_GUARDS = 64 };
+static struct cl_guard {
+  _Atomic(uintptr_t) start;
+  _Atomic(uintptr_t) end;
+  _Atomic(uint32_t) faults;
+} cl_guards[CL_GUARDS];
+
+static void cl_on_bus_error(int signal_number, siginfo_t *info, void *context) {
+  (void)context;
+  int saved = errno;
+  uintptr_t at = (uintptr_t)info->si_addr;
+  for (int i = 0; i < CL_GUARDS; i++) {
+    uintptr_t start = atomic_load(&cl_guards[i].start);
+    if (start == 0 || at < start || at >= atomic_load(&cl_guards[i].end)) continue;
+    void *page = (void *)(at & ~(uintptr_t)4095);
+    void *p = mmap(page, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    if (p == MAP_FAILED) break;
+    atomic_fetch_add(&cl_guards[i].faults, 1);
+    errno = saved;
+    return;
+  }
+  // Our own bug: die of it, as if nobody had caught the signal.
+  signal(signal_number, SIG_DFL);
+}
+long cl_guard_add(void *_Nonnull at, size_t size) {
+  for (int i = 0; i < CL_GUARDS; i++) {
+    uintptr_t expected = 0;
+    if (!atomic_compare_exchange_strong(&cl_guards[i].start, &expected, UINTPTR_MAX)) continue;
+    atomic_store(&cl_guards[i].faults, 0);
+    atomic_store(&cl_guards[i].end, (uintptr_t)at + size);
+    atomic_store(&cl_guards[i].start, (uintptr_t)at);
+    struct sigaction a;
+    memset(&a, 0, sizeof a);
+    a.sa_sigaction = cl_on_bus_error;
+    a.sa_flags = SA_SIGINFO;
+    sigaction(SIGBUS, &a, NULL);
+    return i;
+  }
+  return -ENOSPC;
+}
+uint32_t cl_guard_faults(long guard) { return atomic_load(&cl_guards[guard].faults); }
+void cl_guard_remove(long guard) {
+  atomic_store(&cl_guards[guard].end, 0);
+  atomic_store(&cl_guards[guard].start, 0);
+}
+
+// ---- threads -----------------------------------------------------------------------------------
+
+struct cl_monitor {
+  pthread_mutex_t mutex;
+  pthread_cond_t condition;
+};
+cl_monitor *_Nonnull cl_monitor_create(void) {
+  cl_monitor *m = malloc(sizeof *m);
+  if (!m) abort();
+  pthread_mutex_init(&m->mutex, NULL);
+  pthread_cond_init(&m->condition, NULL);
+  return m;
+}
+void cl_monitor_destroy(cl_monitor *_Nonnull m) {
+  pthread_cond_destroy(&m->condition);
+  pthread_mutex_destroy(&m->mutex);
+  free(m);
+}
+void cl_monitor_enter(cl_monitor *_Nonnull m) { pthread_mutex_lock(&m->mutex); }
+void cl_monitor_leave(cl_monitor *_Nonnull m) { pthread_mutex_unlock(&m->mutex); }
+void cl_monitor_wait(cl_monitor *_Nonnull m) { pthread_cond_wait(&m->condition, &m->mutex); }
+void cl_monitor_wake_one(cl_monitor *_Nonnull m) { pthread_cond_signal(&m->condition); }
+void cl_monitor_wake_all(cl_monitor *_Nonnull m) { pthread_cond_broadcast(&m->condition); }
+
+struct cl_thread_body {
+  void (*body)(void *);
+  void *context;
+};
+static void *cl_run_thread(void *p) {
+  struct cl_thread_body b = *(struct cl_thread_body *)p;
+  free(p);
+  b.body(b.context);
+  return NULL;
+}
+long cl_thread_start(void (*_Nonnull body)(void *_Nullable), void *_Nullable context,
+                     int without_signals, uint64_t *_Nonnull thread) {
+  struct cl_thread_body *b = malloc(sizeof *b);
+  if (!b) return -ENOMEM;
+  *b = (struct cl_thread_body){body, context};
+  sigset_t all, before;
+  sigfillset(&all);
+  if (without_signals) pthread_sigmask(SIG_SETMASK, &all, &before);
+  pthread_t t;
+  int error = pthread_create(&t, NULL, cl_run_thread, b);
+  if (without_signals) pthread_sigmask(SIG_SETMASK, &before, NULL);
+  if (error) {
+    free(b);
+    return -error;
+  }
+  *thread = (uint64_t)t;
+  return 0;
+}
+void cl_thread_join(uint64_t thread) { pthread_join((pthread_t)thread, NULL); }

@@ -110,7 +110,7 @@ public struct CommandOptions: Sendable {
     _ name: String, _ specifications: [OptionSpecification], _ what: String
   ) throws(UsageError) -> OptionSpecification {
     if let found = specifications.first(where: { $0.name == name }) { return found }
-    let known = specifications.map(\.name).joined(separator: ", ")
+    let known = specifications.map { $0.name }.joined(separator: ", ")
     throw UsageError("unknown \(what); known are: \(known)")
   }
 

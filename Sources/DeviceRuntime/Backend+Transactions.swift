@@ -97,6 +97,7 @@ extension Backend where P: ~Copyable, Device: ~Copyable {
       enableQueue(queue, configuration, word, index)
     case .stopQueue(let queue):
       if slots[index].queues.isOccupied(queue) { _ = slots[index].queues.remove(at: queue) }
+      slots[index].device.cancel(queue: queue)
       slots[index].pending = .queueStop(queue, word)
       _ = finishPending(index)
     case .reset:

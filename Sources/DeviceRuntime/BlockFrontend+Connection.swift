@@ -40,10 +40,8 @@ extension BlockFrontend where P: ~Copyable {
   private mutating func setUp() throws(FrontendError) {
     features = try frontend.negotiate(
       slot: slot, deviceID: BlockFormat.deviceID, wanted: Self.wanted)
-    var bytes = InlineArray<64, UInt8>(repeating: 0)
-    var span = bytes.mutableSpan
-    try frontend.configuration(slot: slot, into: &span)
-    configuration = BlockConfiguration(bytes.span)
+    changeCount = frontend.changeCount(slot: slot)
+    try readConfiguration()
     let limit = try frontend.maximumQueueSize(slot: slot, queue: 0)
     guard limit >= UInt32(size.rawValue) else {
       throw .refused(limit, register: MMIORegister.queueSizeMax.rawValue)
@@ -68,6 +66,28 @@ extension BlockFrontend where P: ~Copyable {
     queue.put(made, at: 0)
   }
 
+  private mutating func readConfiguration() throws(FrontendError) {
+    var bytes = InlineArray<64, UInt8>(repeating: 0)
+    var span = bytes.mutableSpan
+    try frontend.configuration(slot: slot, into: &span)
+    var reader = CopiedConfiguration(bytes: bytes)
+    configuration = BlockConfiguration(reading: &reader, features: features)
+  }
+
+  /// Looks whether the device has announced something: a new configuration is read, a device that
+  /// wants a reset is let go (VIRTIO 1.4, 2.1.1 and 5.2.6.1).
+  mutating func lookAtDevice() {
+    let count = frontend.changeCount(slot: slot)
+    guard count != changeCount else { return }
+    if frontend.needsReset(slot: slot) { return disconnect() }
+    do throws(FrontendError) {
+      try readConfiguration()
+      changeCount = count
+    } catch {
+      // It is changing right now: the next look tries again.
+    }
+  }
+
   /// Puts every open request into the new queue, in the order of submission: a flush stays behind
   /// the writes it covers.
   private mutating func resubmit() {
@@ -84,5 +104,17 @@ extension BlockFrontend where P: ~Copyable {
       counters.resubmitted += 1
       add(next)
     }
+  }
+}
+
+/// The mirror's bytes, of which only the fields of agreed features are looked at (VIRTIO 1.4,
+/// 2.5.1).
+private struct CopiedConfiguration: ConfigurationReader {
+  let bytes: InlineArray<64, UInt8>
+
+  mutating func readConfiguration(at offset: Int, width: Int) throws(Never) -> UInt64 {
+    var value: UInt64 = 0
+    for index in (offset..<offset + width).reversed() { value = value << 8 | UInt64(bytes[index]) }
+    return value
   }
 }

@@ -17,13 +17,17 @@ public enum BlockFrontendError: Error, Equatable, Sendable {
   case frontend(FrontendError)
   /// The device broke a rule of the queue; a reset is due.
   case queue(QueueError)
+  /// The caller's request is not one a driver may make: data that is no whole sectors or no whole
+  /// range, or sectors outside the medium.
+  case badRequest(BlockRequestType, sector: UInt64, byteCount: Int)
 }
 
 /// A finished request of a block front-end.
 public struct BlockCompletion: Equatable, Sendable {
   /// What the caller named the request.
   public let token: UInt32
-  /// How it ended; `nil` for a status byte that no device may write.
+  /// How it ended; `nil` when the device broke a rule: a status byte that does not exist, or fewer
+  /// bytes written than it claims to have read. The data is not to be trusted then.
   public let status: BlockStatus?
   /// The data buffer, back in the caller's hands.
   public let data: BufferSegment
@@ -77,6 +81,8 @@ public struct BlockFrontend<P: Platform & ~Copyable>: ~Copyable {
   let access: AccessMap
   var nextOrder: UInt64 = 0
   var openCount = 0
+  /// What the device had announced when its configuration was read last.
+  var changeCount: UInt32 = 0
 
   /// Bytes between status bytes: one cache line each.
   static var statusStride: Int { 64 }
@@ -175,6 +181,9 @@ public struct BlockFrontend<P: Platform & ~Copyable>: ~Copyable {
     guard openCount < requests.count,
       let index = (0..<requests.count).first(where: { !requests[$0].isOpen })
     else { throw .full }
+    guard isAcceptable(type, sector, data.count) else {
+      throw .badRequest(type, sector: sector, byteCount: data.count)
+    }
     requests[index] = Request(
       isOpen: true, type: type, sector: sector, data: data, token: token, order: nextOrder)
     nextOrder += 1
@@ -182,7 +191,21 @@ public struct BlockFrontend<P: Platform & ~Copyable>: ~Copyable {
     if isConnected { add(index) }
   }
 
-  /// Puts a noted request into the ring; there is always room, as the ring holds all of them.
+  /// Whether a driver may make this request (VIRTIO 1.4, 5.2.6.1). The capacity is known once
+  /// connected; before, the device judges.
+  private func isAcceptable(_ type: BlockRequestType, _ sector: UInt64, _ count: Int) -> Bool {
+    switch type {
+    case .read, .write:
+      let sectors = UInt64(count / BlockFormat.sectorSize)
+      let capacity = configuration.capacity
+      return count > 0 && count % BlockFormat.sectorSize == 0
+        && (!isConnected || (sector <= capacity && sectors <= capacity - sector))
+    case .flush: return count == 0
+    case .getID: return count == BlockFormat.identifierSize
+    case .discard, .writeZeroes: return count == BlockFormat.rangeSize
+    }
+  }
+
   func header(_ index: Int) -> BufferSegment {
     headers.slice(from: index * BlockFormat.headerSize, count: BlockFormat.headerSize)
   }
@@ -191,13 +214,16 @@ public struct BlockFrontend<P: Platform & ~Copyable>: ~Copyable {
     statuses.slice(from: index * Self.statusStride, count: 1)
   }
 
+  /// Puts a noted request into the ring; there is always room, as the ring holds all of them.
   mutating func add(_ index: Int) {
     let request = requests[index]
     let header = header(index)
     let region = frontend.link.region
     region.store32(request.type.rawValue, at: header.offset)
     region.store32(0, at: header.offset + 4)
-    region.store64(request.sector, at: header.offset + 8)
+    // Only reads and writes name a sector here (VIRTIO 1.4, 5.2.6.1).
+    let hasSector = request.type == .read || request.type == .write
+    region.store64(hasSector ? request.sector : 0, at: header.offset + 8)
     let toDevice = request.type != .read && request.type != .getID && request.data.count > 0
     let fromDevice = !toDevice && request.data.count > 0
     let out: InlineArray<2, BufferSegment> = [header, request.data]
@@ -232,11 +258,20 @@ public struct BlockFrontend<P: Platform & ~Copyable>: ~Copyable {
     requests[index].isOpen = false
     openCount -= 1
     counters.completed += 1
-    // Nothing written means that the device did not even find the status byte.
-    let status =
-      used.written > 0
-      ? BlockStatus(rawValue: frontend.link.region.load8(statusByte(index).offset)) : nil
-    return BlockCompletion(token: request.token, status: status, data: request.data)
+    return BlockCompletion(
+      token: request.token, status: checkedStatus(index, written: Int(used.written)),
+      data: request.data)
+  }
+
+  /// Reads the status byte once and compares it with what the device says it wrote: nothing written
+  /// means that it did not even find the status byte.
+  private func checkedStatus(_ index: Int, written: Int) -> BlockStatus? {
+    let region = frontend.link.region
+    guard written > 0, let status = BlockStatus(rawValue: region.load8(statusByte(index).offset))
+    else { return nil }
+    let request = requests[index]
+    let isFilled = request.type == .read || request.type == .getID
+    return status == .ok && isFilled && written <= request.data.count ? nil : status
   }
 
   /// Whether a completion waits to be taken.
@@ -244,13 +279,15 @@ public struct BlockFrontend<P: Platform & ~Copyable>: ~Copyable {
 
   // MARK: Waiting
 
-  /// Looks at the link; a back-end that went away or came back takes the queue down. Returns
-  /// whether the device has to be set up again.
+  /// Looks at the link and at what the device announces; a back-end that went away or came back,
+  /// or a device that wants a reset, takes the queue down. Returns whether the device has to be set
+  /// up again.
   public mutating func step() -> Bool {
     switch frontend.step() {
     case .none, .up: break
     case .peerStarted, .down: disconnect()
     }
+    if isConnected { lookAtDevice() }
     return !isConnected
   }
 

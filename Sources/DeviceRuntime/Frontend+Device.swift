@@ -6,7 +6,8 @@ public import Virtqueue
 
 extension Frontend where P: ~Copyable {
   /// Brings the device in `slot` to FEATURES_OK (VIRTIO 1.4, 3.1.1, steps 1 to 6): reset,
-  /// ACKNOWLEDGE, DRIVER, feature negotiation. Returns what was agreed.
+  /// ACKNOWLEDGE, DRIVER, feature negotiation. Returns what was agreed. A device that does not
+  /// offer or accept what is needed is left with FAILED.
   ///
   /// - Parameters:
   ///   - deviceID: the VIRTIO device type the caller drives.
@@ -14,6 +15,12 @@ extension Frontend where P: ~Copyable {
   public mutating func negotiate(
     slot: Int, deviceID: UInt32, wanted: FeatureSet
   ) throws(FrontendError) -> FeatureSet {
+    // A window that is no virtio-mmio of version 2 is left alone (VIRTIO 1.4, 4.2.3.1.1).
+    let magic = try read(slot: slot, .magicValue)
+    let version = try read(slot: slot, .version)
+    guard magic == MMIORegister.magic, version == 2 else {
+      throw .notVirtio(magic: magic, version: version)
+    }
     let found = try read(slot: slot, .deviceID)
     guard found == deviceID else { throw .wrongDevice(found: found, expected: deviceID) }
     do throws(FrontendError) {
@@ -22,6 +29,30 @@ extension Frontend where P: ~Copyable {
       guard case .deadline = error else { throw error }
       throw .deadline(.reset)
     }
+    // The reset is over when the status says so (VIRTIO 1.4, 2.4.2).
+    guard try read(slot: slot, .status) == 0 else { throw .deadline(.reset) }
+    do throws(FrontendError) {
+      return try agree(slot, wanted)
+    } catch {
+      // Giving up is said, where there is still somebody to hear it; the next attempt resets.
+      switch error {
+      case .refused, .missingFeatures, .featuresRefused:
+        let status: DeviceStatus = .acknowledge | .driver | .failed
+        // The caller hears the first error, whatever the device makes of this one.
+        do throws(FrontendError) { try write(slot: slot, .status, UInt32(status.rawValue)) } catch {
+        }
+      case .deadline, .linkLost, .notVirtio, .wrongDevice, .queueResetIncomplete, .interrupted,
+        .platformGone:
+        break
+      }
+      throw error
+    }
+  }
+
+  /// Steps 2 to 6: from ACKNOWLEDGE to FEATURES_OK.
+  private mutating func agree(
+    _ slot: Int, _ wanted: FeatureSet
+  ) throws(FrontendError) -> FeatureSet {
     var status: DeviceStatus = .acknowledge
     try write(slot: slot, .status, UInt32(status.rawValue))
     status.insert(.driver)
@@ -79,12 +110,33 @@ extension Frontend where P: ~Copyable {
   public mutating func resetQueue(slot: Int, queue: Int) throws(FrontendError) {
     try write(slot: slot, .queueSelector, UInt32(queue))
     try write(slot: slot, .queueReset, 1)
+    // The driver believes in a queue reset only when it has read it back (VIRTIO 1.4, 2.6.1.1.2).
+    guard try read(slot: slot, .queueReset) == 0 else { throw .queueResetIncomplete }
   }
 
   /// Sets DRIVER_OK: the device is live.
   public mutating func startDevice(slot: Int) throws(FrontendError) {
     let status: DeviceStatus = .acknowledge | .driver | .featuresOK | .driverOK
     try write(slot: slot, .status, UInt32(status.rawValue))
+  }
+
+  /// Counts what the device in `slot` changed by itself: its configuration, or its status when it
+  /// wants a reset. Look at it before reading either.
+  public func changeCount(slot: Int) -> UInt32 {
+    let base = link.plan.peerBlock + BlockLayout.deviceSlot(slot)
+    // Pairs with the device's release: what the count announces is visible.
+    return link.region.load32Acquiring(
+      base + BlockLayout.DeviceSlot.configurationCounter.rawValue)
+  }
+
+  /// Whether the device in `slot` has met an error that only a reset mends (VIRTIO 1.4, 2.1.2):
+  /// none of its requests can be counted on.
+  public func needsReset(slot: Int) -> Bool {
+    let registers =
+      link.plan.peerBlock + BlockLayout.deviceSlot(slot)
+      + BlockLayout.DeviceSlot.registers.rawValue
+    let status = link.region.load32(registers + MMIORegister.status.rawValue)
+    return DeviceStatus(rawValue: UInt8(truncatingIfNeeded: status)).contains(.needsReset)
   }
 
   /// Copies configuration bytes from the mirror under its sequence lock, without a transaction.

@@ -8,12 +8,17 @@ public enum FrontendError: Error, Equatable, Sendable {
   case linkLost(FrontendStage)
   /// The back-end refused an access; the raw value of a `RegisterRefusal`.
   case refused(UInt32, register: Int)
+  /// What the slot shows are not the registers of virtio-mmio version 2.
+  case notVirtio(magic: UInt32, version: UInt32)
   /// The slot holds another device than asked for.
   case wrongDevice(found: UInt32, expected: UInt32)
   /// The device does not offer what this driver needs.
   case missingFeatures(FeatureSet)
   /// The device did not keep FEATURES_OK.
   case featuresRefused(wanted: FeatureSet)
+  /// The device acknowledged the reset of a queue and shows it as going on; only a reset of the
+  /// whole device makes its buffers the caller's again.
+  case queueResetIncomplete
   /// The process was asked to stop.
   case interrupted
   /// The platform is gone.

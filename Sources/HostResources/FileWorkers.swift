@@ -1,5 +1,5 @@
+import CHostFile
 import CLinux
-import Glibc
 import LinuxSupport
 import SharedMemory
 import VirtioBlock
@@ -7,181 +7,171 @@ import Virtqueue
 
 /// The worker threads behind one file, and the only thing that several threads share.
 ///
-/// Requests travel by slot number through two fixed rings under one mutex; a request's own memory
-/// belongs to whoever has its slot. Nothing is allocated after `init`.
+/// Requests travel by slot number through two fixed rings under one monitor; a request's own memory
+/// belongs to whoever has its slot. Nothing is allocated after `init`, but for log lines.
 @safe
 final class FileWorkers: @unchecked Sendable {
-  /// How a transfer is allowed to take time.
-  enum Mode {
-    /// Only what can be had at once.
-    case noWait
-    /// All of it, however long it takes.
-    case whole
+  /// What is known about one request while it is under way.
+  struct Work {
+    var request = BlockRequest(type: .flush, position: 0, count: 0)
+    /// For bounced transfers.
+    var region: SharedRegion?
+    /// The first segment that is not wholly moved, and the end of the list.
+    var first = 0
+    var count = 0
+    /// Where in the file the transfer stands.
+    var position: Int64 = 0
+    var isBounced = false
+    var isDirect = false
   }
 
+  /// How a transfer ended.
   enum Outcome: Equatable {
     case done
     case wouldBlock
-    case failed(Int32)
+    case failed(Failure)
   }
 
-  private let descriptor: Int32
-  private let path: String
-  private let isDevice: Bool
-  private let size: UInt64
-  private let slots: Int
-  private let segmentLimit: Int
+  /// Why the file did not do what was asked.
+  enum Failure: Equatable {
+    case system(Int32)
+    /// The file was cut off meanwhile; the position where it ended.
+    case ended(Int64)
+  }
+
+  let file: OpenFile
+  let memory: FileBlockOptions.RegionMemory
+  let slots: Int
+  let segmentLimit: Int
+  let log: @Sendable (String) -> Void
   private let wakeDescriptor: Int32
-  private let log: @Sendable (String) -> Void
-  private let requests: UnsafeMutablePointer<BlockRequest>
-  private let counts: UnsafeMutablePointer<Int>
-  private let progress: UnsafeMutablePointer<(first: Int, position: Int64)>
-  private let segments: UnsafeMutablePointer<cl_segment>
-  private let mutex: UnsafeMutablePointer<pthread_mutex_t>
-  private let condition: UnsafeMutablePointer<pthread_cond_t>
+  let work: UnsafeMutablePointer<Work>
+  /// Straight transfers: addresses.
+  let segments: UnsafeMutablePointer<cl_segment>
+  /// Bounced transfers: offsets into the region.
+  let pieces: UnsafeMutablePointer<(offset: Int, count: Int)>
+  /// A private buffer a worker, and one more for the device's own thread.
+  private let bounces: UnsafeMutableRawPointer
+  private let bounceCount: Int
+  let zeroes: UnsafeMutableRawPointer
   private let waiting: UnsafeMutablePointer<Int>
   private let finished: UnsafeMutablePointer<(slot: Int, status: BlockStatus)>
+  let monitor: OpaquePointer
   private var waitingStart = 0
   private var waitingCount = 0
   private var finishedStart = 0
   private var finishedCount = 0
+  private var nextBounce = 1
   private var isStopping = false
-  private var threads: [pthread_t] = []
-  private var lastLog: UInt64 = 0
-  private var suppressedLogs = 0
+  private var threads: [UInt64] = []
+  // The device's thread alone: what the file system has turned out not to know.
+  var canReadWithoutWaiting = true
+  var canWriteWithoutWaiting = true
+  // Inside the monitor.
+  var lastLog: UInt64 = 0
+  var suppressedLogs = 0
+
+  /// Bytes of one private buffer.
+  static var bounceSize: Int { 256 << 10 }
+  /// Bytes of the block of zeroes.
+  static var zeroSize: Int { 64 << 10 }
 
   init(
-    descriptor: Int32, path: String, isDevice: Bool, size: UInt64, slots: Int,
-    segmentLimit: Int, workers: Int, wakeDescriptor: Int32,
-    log: @escaping @Sendable (String) -> Void
+    _ file: OpenFile, _ options: FileBlockOptions, log: @escaping @Sendable (String) -> Void
   ) throws(SystemError) {
-    self.descriptor = descriptor
-    self.path = path
-    self.isDevice = isDevice
-    self.size = size
-    self.slots = slots
-    self.segmentLimit = segmentLimit
-    self.wakeDescriptor = wakeDescriptor
+    precondition(options.slots > 0 && options.segmentLimit > 0)
+    precondition(options.workers >= 1 && options.workers <= 64)
+    self.file = file
     self.log = log
-    unsafe requests = .allocate(capacity: slots)
-    unsafe requests.initialize(
-      repeating: BlockRequest(type: .flush, position: 0, count: 0), count: slots)
-    unsafe counts = .allocate(capacity: slots)
-    unsafe counts.initialize(repeating: 0, count: slots)
-    unsafe progress = .allocate(capacity: slots)
-    unsafe progress.initialize(repeating: (0, 0), count: slots)
+    memory = options.memory
+    slots = options.slots
+    segmentLimit = options.segmentLimit
+    wakeDescriptor = options.wakeDescriptor
+    unsafe work = .allocate(capacity: slots)
+    unsafe work.initialize(repeating: Work(), count: slots)
     unsafe segments = .allocate(capacity: slots * segmentLimit)
     unsafe segments.initialize(
       repeating: cl_segment(base: nil, count: 0), count: slots * segmentLimit)
+    unsafe pieces = .allocate(capacity: slots * segmentLimit)
+    unsafe pieces.initialize(repeating: (0, 0), count: slots * segmentLimit)
+    bounceCount = options.workers + 1
+    // Pages that are never touched cost nothing.
+    unsafe bounces = .allocate(byteCount: bounceCount * Self.bounceSize, alignment: 4096)
+    unsafe zeroes = .allocate(byteCount: Self.zeroSize, alignment: 4096)
+    unsafe zeroes.initializeMemory(as: UInt8.self, repeating: 0, count: Self.zeroSize)
     unsafe waiting = .allocate(capacity: slots)
     unsafe waiting.initialize(repeating: 0, count: slots)
     unsafe finished = .allocate(capacity: slots)
     unsafe finished.initialize(repeating: (0, .ok), count: slots)
-    unsafe mutex = .allocate(capacity: 1)
-    unsafe condition = .allocate(capacity: 1)
-    unsafe mutex.initialize(to: pthread_mutex_t())
-    unsafe condition.initialize(to: pthread_cond_t())
-    unsafe pthread_mutex_init(mutex, nil)
-    unsafe pthread_cond_init(condition, nil)
-    for _ in 0..<workers {
-      var thread = pthread_t()
-      // The thread borrows the object: `shutDown` joins it before the last reference goes.
+    unsafe monitor = cl_monitor_create()
+    try startThreads(options.workers)
+  }
+
+  deinit {
+    unsafe work.deinitialize(count: slots)
+    unsafe work.deallocate()
+    unsafe segments.deallocate()
+    unsafe pieces.deallocate()
+    unsafe bounces.deallocate()
+    unsafe zeroes.deallocate()
+    unsafe waiting.deallocate()
+    unsafe finished.deallocate()
+    unsafe cl_monitor_destroy(monitor)
+  }
+
+  // MARK: Threads
+
+  private func startThreads(_ count: Int) throws(SystemError) {
+    for _ in 0..<count {
+      var thread: UInt64 = 0
+      // SAFETY: the thread borrows the object; it is joined before the last reference goes.
       let context = unsafe Unmanaged.passUnretained(self).toOpaque()
-      let error = unsafe pthread_create(
-        &thread, nil,
+      // Signals are for the threads that wait for them, never for a worker.
+      let result = unsafe cl_thread_start(
         { context in
-          guard let context = unsafe context else { return nil }
-          unsafe Unmanaged<FileWorkers>.fromOpaque(context).takeUnretainedValue().work()
-          return nil
-        }, context)
-      guard error == 0 else {
-        isStopping = true
-        throw SystemError(error)
+          guard let context = unsafe context else { return }
+          unsafe Unmanaged<FileWorkers>.fromOpaque(context).takeUnretainedValue().serve()
+        }, context, 1, &thread)
+      guard result >= 0 else {
+        join()
+        throw SystemError(Int32(truncatingIfNeeded: -result))
       }
       threads.append(thread)
     }
   }
 
-  /// Ends the threads; requests that wait are forgotten, a running one is waited for.
-  func shutDown() {
-    unsafe pthread_mutex_lock(mutex)
+  private func join() {
+    unsafe cl_monitor_enter(monitor)
     isStopping = true
-    unsafe pthread_cond_broadcast(condition)
-    unsafe pthread_mutex_unlock(mutex)
-    for thread in threads { pthread_join(thread, nil) }
+    unsafe cl_monitor_wake_all(monitor)
+    unsafe cl_monitor_leave(monitor)
+    for thread in threads { cl_thread_join(thread) }
     threads = []
-    cl_close(descriptor)
   }
 
-  deinit {
-    unsafe requests.deallocate()
-    unsafe counts.deallocate()
-    unsafe progress.deallocate()
-    unsafe segments.deallocate()
-    unsafe waiting.deallocate()
-    unsafe finished.deallocate()
-    unsafe pthread_mutex_destroy(mutex)
-    unsafe pthread_cond_destroy(condition)
-    unsafe mutex.deallocate()
-    unsafe condition.deallocate()
+  /// Ends the threads and closes the file; requests that wait are forgotten, a running one is
+  /// waited for.
+  func shutDown() {
+    join()
+    file.close()
   }
 
   // MARK: The device's thread
 
-  /// Notes a request and its data segments, as addresses, in its slot; `nil` when there are more
-  /// segments than the slot holds.
-  func collect(
-    _ request: BlockRequest, slot: Int, _ chain: borrowing ChainSegments, skip: Int,
-    _ region: SharedRegion
-  ) -> Int? {
-    precondition(slot >= 0 && slot < slots)
-    unsafe requests[slot] = request
-    unsafe counts[slot] = 0
-    unsafe progress[slot] = (0, Int64(request.position))
-    guard request.type == .read || request.type == .write else { return 0 }
-    let isRead = request.type == .read
-    var left = Int(request.count)
-    var skip = skip
-    var count = 0
-    let list = unsafe segments + slot * segmentLimit
-    for index in 0..<(isRead ? chain.writableCount : chain.readableCount) {
-      let length = isRead ? chain.writable(index).count : chain.readable(index).count
-      if skip >= length {
-        skip -= length
-        continue
-      }
-      guard left > 0 else { break }
-      guard count < segmentLimit else { return nil }
-      let take = min(length - skip, left)
-      if isRead {
-        guard let part = chain.writable(index).slice(from: skip, count: take) else { return nil }
-        unsafe list[count] = cl_segment(base: region.unsafeAddress(of: part), count: take)
-      } else {
-        guard let part = chain.readable(index).slice(from: skip, count: take) else { return nil }
-        unsafe list[count] = cl_segment(
-          base: UnsafeMutableRawPointer(mutating: region.unsafeAddress(of: part)), count: take)
-      }
-      count += 1
-      left -= take
-      skip = 0
-    }
-    unsafe counts[slot] = count
-    return left == 0 ? count : nil
-  }
-
   /// Hands a slot to the workers.
   func enqueue(_ slot: Int) {
-    unsafe pthread_mutex_lock(mutex)
+    unsafe cl_monitor_enter(monitor)
+    precondition(waitingCount < slots)
     unsafe waiting[(waitingStart + waitingCount) % slots] = slot
     waitingCount += 1
-    unsafe pthread_cond_signal(condition)
-    unsafe pthread_mutex_unlock(mutex)
+    unsafe cl_monitor_wake_one(monitor)
+    unsafe cl_monitor_leave(monitor)
   }
 
   /// The next finished request.
   func nextCompletion() -> BlockHostCompletion? {
-    unsafe pthread_mutex_lock(mutex)
-    defer { unsafe pthread_mutex_unlock(mutex) }
+    unsafe cl_monitor_enter(monitor)
+    defer { unsafe cl_monitor_leave(monitor) }
     guard finishedCount > 0 else { return nil }
     let done = unsafe finished[finishedStart]
     finishedStart = (finishedStart + 1) % slots
@@ -189,140 +179,47 @@ final class FileWorkers: @unchecked Sendable {
     return BlockHostCompletion(slot: done.slot, status: done.status)
   }
 
+  /// Finishes every request that no worker has begun, with an I/O error.
+  func cancelWaiting() {
+    unsafe cl_monitor_enter(monitor)
+    let count = waitingCount
+    for _ in 0..<count { finish(takeWaiting(), .ioError) }
+    unsafe cl_monitor_leave(monitor)
+    if count > 0 { _ = cl_event_signal(wakeDescriptor) }
+  }
+
+  /// The private buffer of the device's thread; those of the workers follow.
+  var inlineBounce: UnsafeMutableRawPointer { unsafe bounces }
+
   // MARK: The workers
 
-  private func work() {
+  private func takeWaiting() -> Int {
+    let slot = unsafe waiting[waitingStart]
+    waitingStart = (waitingStart + 1) % slots
+    waitingCount -= 1
+    return slot
+  }
+
+  private func finish(_ slot: Int, _ status: BlockStatus) {
+    unsafe finished[(finishedStart + finishedCount) % slots] = (slot, status)
+    finishedCount += 1
+  }
+
+  private func serve() {
+    unsafe cl_monitor_enter(monitor)
+    let bounce = unsafe bounces + nextBounce * Self.bounceSize
+    nextBounce += 1
     while true {
-      unsafe pthread_mutex_lock(mutex)
-      while waitingCount == 0 && !isStopping { unsafe pthread_cond_wait(condition, mutex) }
-      guard !isStopping else {
-        unsafe pthread_mutex_unlock(mutex)
-        return
-      }
-      let slot = unsafe waiting[waitingStart]
-      waitingStart = (waitingStart + 1) % slots
-      waitingCount -= 1
-      unsafe pthread_mutex_unlock(mutex)
-
-      let status = perform(slot)
-
-      unsafe pthread_mutex_lock(mutex)
-      unsafe finished[(finishedStart + finishedCount) % slots] = (slot, status)
-      finishedCount += 1
-      unsafe pthread_mutex_unlock(mutex)
+      while waitingCount == 0 && !isStopping { unsafe cl_monitor_wait(monitor) }
+      if isStopping { break }
+      let slot = takeWaiting()
+      unsafe cl_monitor_leave(monitor)
+      let status = unsafe perform(slot, bounce)
+      unsafe cl_monitor_enter(monitor)
+      finish(slot, status)
+      // Inside the monitor: a host that is destroyed next has waited for this.
       _ = cl_event_signal(wakeDescriptor)
     }
-  }
-
-  private func perform(_ slot: Int) -> BlockStatus {
-    let request = unsafe requests[slot]
-    let position = Int64(request.position)
-    let length = Int64(request.count)
-    var result = 0
-    switch request.type {
-    case .read, .write:
-      let count = unsafe counts[slot]
-      switch transfer(request, slot: slot, segmentCount: count, mode: .whole) {
-      case .done: return .ok
-      case .wouldBlock: result = -11
-      case .failed(let error): result = -Int(error)
-      }
-    case .flush: result = cl_datasync(descriptor)
-    case .discard:
-      result =
-        isDevice
-        ? cl_device_range(descriptor, 0, request.position, request.count)
-        : cl_punch(descriptor, position, length)
-      // Discard is a hint: a file system that cannot punch holes has done its duty.
-      if result == -95 { result = 0 }
-    case .writeZeroes:
-      result =
-        isDevice
-        ? cl_device_range(descriptor, 1, request.position, request.count)
-        : request.mayUnmap
-          ? cl_punch(descriptor, position, length) : cl_zero_range(descriptor, position, length)
-      if result == -95 { result = writeZeroes(position, length) }
-    case .getID: return .ok
-    }
-    if result >= 0, request.isStable, request.type == .writeZeroes {
-      result = cl_datasync(descriptor)
-    }
-    return result < 0 ? fail(request, Int32(-result)) : .ok
-  }
-
-  /// For file systems that have no call for it: bounded pieces of zeroes.
-  private func writeZeroes(_ position: Int64, _ length: Int64) -> Int {
-    let piece = 65536
-    let zeroes = UnsafeMutableRawPointer.allocate(byteCount: piece, alignment: 4096)
-    unsafe zeroes.initializeMemory(as: UInt8.self, repeating: 0, count: piece)
-    defer { unsafe zeroes.deallocate() }
-    var done: Int64 = 0
-    while done < length {
-      var part = unsafe cl_segment(base: zeroes, count: Int(min(Int64(piece), length - done)))
-      let result = unsafe cl_writev(descriptor, &part, 1, position + done, 0, 0)
-      if result == -4 { continue }
-      guard result > 0 else { return result == 0 ? -5 : result }
-      done += Int64(result)
-    }
-    return 0
-  }
-
-  /// Moves the data of a slot; short transfers are continued.
-  func transfer(
-    _ request: BlockRequest, slot: Int, segmentCount: Int, mode: Mode
-  ) -> Outcome {
-    let list = unsafe segments + slot * segmentLimit
-    let noWait: Int32 = mode == .noWait ? 1 : 0
-    // A transfer that stopped half-way goes on where it stopped, on a worker.
-    var (first, position) = unsafe progress[slot]
-    defer { unsafe progress[slot] = (first, position) }
-    while first < segmentCount {
-      let count = Int32(segmentCount - first)
-      let result =
-        request.type == .read
-        ? unsafe cl_readv(descriptor, list + first, count, position, noWait)
-        : unsafe cl_writev(
-          descriptor, list + first, count, position, noWait, request.isStable ? 1 : 0)
-      if result == -4 { continue }
-      // Not now (EAGAIN), or the file system does not know the question (EOPNOTSUPP).
-      if result == -11 || (result == -95 && mode == .noWait) { return .wouldBlock }
-      if result < 0 { return .failed(Int32(-result)) }
-      // Nothing where there must be something: the file was cut off meanwhile.
-      if result == 0 { return .failed(5) }
-      position += Int64(result)
-      var left = result
-      while first < segmentCount {
-        let length = unsafe list[first].count
-        guard left >= length else { break }
-        left -= length
-        first += 1
-      }
-      if left > 0, first < segmentCount, let base = unsafe list[first].base {
-        unsafe list[first] = cl_segment(base: base + left, count: list[first].count - left)
-      }
-    }
-    return .done
-  }
-
-  /// Tells the operator, not more than ten lines a second, and the guest.
-  func fail(_ request: BlockRequest, _ error: Int32) -> BlockStatus {
-    unsafe pthread_mutex_lock(mutex)
-    let now = cl_monotonic_ns()
-    let isDue = now - lastLog >= 100_000_000
-    let skipped = suppressedLogs
-    if isDue {
-      lastLog = now
-      suppressedLogs = 0
-    } else {
-      suppressedLogs += 1
-    }
-    unsafe pthread_mutex_unlock(mutex)
-    if isDue {
-      let more = skipped > 0 ? " (and \(skipped) more like it)" : ""
-      log(
-        "\(path): \(request.type) of \(request.count) bytes at \(request.position) failed: "
-          + SystemError(error).text + more)
-    }
-    return .ioError
+    unsafe cl_monitor_leave(monitor)
   }
 }

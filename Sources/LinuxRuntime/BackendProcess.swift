@@ -1,6 +1,5 @@
 import CLinux
 public import CommandOptions
-import Glibc
 import LinuxSupport
 
 /// A back-end process: opens everything first, then serves each link on a thread of its own until
@@ -26,15 +25,32 @@ public struct BackendProcess: ~Copyable {
     _ options: BackendOptions, _ stop: Int32
   ) throws(UsageError) -> [LinkThread] {
     guard !options.links.isEmpty else {
-      throw UsageError("no link: give --link sim:PATH and --device block,file=PATH, see --help")
+      throw UsageError(
+        "no link: give --link sim:PATH or --vhost-user PATH, and --device block,file=PATH,"
+          + " see --help"
+      )
     }
     var links: [LinkThread] = []
     for link in options.links {
-      guard !link.devices.isEmpty else {
-        throw UsageError(
-          "link \(link.link.socketPath) has no device: give --device block,file=PATH behind it")
+      let name = link.face.name
+      guard let first = link.devices.first else {
+        throw UsageError("\(name) has no device: give --device block,file=PATH behind it")
       }
-      links.append(LinkThread(try BackendLink(link, options), stop: stop))
+      switch link.face {
+      case .link(let specification):
+        links.append(
+          LinkThread(
+            .native(try BackendLink(specification, link.devices, options)), stop: stop))
+      case .vhostUser(let path):
+        guard link.devices.count == 1 else {
+          throw UsageError(
+            "\(name): \(link.devices.count) devices, a vhost-user socket serves one; give a"
+              + " --vhost-user for each")
+        }
+        links.append(
+          LinkThread(
+            .vhostUser(try VhostUserLink.open(path: path, device: first, options)), stop: stop))
+      }
     }
     return links
   }
@@ -50,17 +66,40 @@ public struct BackendProcess: ~Copyable {
   }
 }
 
+/// A link or a socket.
+enum ServedLink: ~Copyable {
+  case native(BackendLink)
+  case vhostUser(VhostUserLink)
+
+  var wakeDescriptor: Int32 {
+    switch self {
+    case .native(let link): link.wakeDescriptor
+    case .vhostUser(let link): link.wakeDescriptor
+    }
+  }
+
+  /// Serves to the end; a link is served once.
+  consuming func run(_ shouldStop: () -> Bool) -> LinkReport {
+    switch consume self {
+    case .native(var link): link.run(shouldStop)
+    case .vhostUser(var link): link.run(shouldStop)
+    }
+  }
+}
+
 /// One link on its thread.
 @safe
 private final class LinkThread: @unchecked Sendable {
-  private var link: BackendLink
+  private var link: ServedLink?
+  private let wake: Int32
   private let stop: Int32
-  private var thread = pthread_t()
+  private var thread: UInt64 = 0
   private var report: LinkReport?
   private let ended: UnsafeMutablePointer<UInt32>
 
-  init(_ link: consuming BackendLink, stop: Int32) {
-    self.link = link
+  init(_ link: consuming ServedLink, stop: Int32) {
+    wake = link.wakeDescriptor
+    self.link = consume link
     self.stop = stop
     unsafe ended = .allocate(capacity: 1)
     unsafe ended.initialize(to: 0)
@@ -72,26 +111,24 @@ private final class LinkThread: @unchecked Sendable {
 
   func start() {
     let context = unsafe Unmanaged.passUnretained(self).toOpaque()
-    let error = unsafe pthread_create(
-      &thread, nil,
+    let result = unsafe cl_thread_start(
       { context in
-        guard let context = unsafe context else { return nil }
+        guard let context = unsafe context else { return }
         unsafe Unmanaged<LinkThread>.fromOpaque(context).takeUnretainedValue().work()
-        return nil
-      }, context)
-    precondition(error == 0, "a thread can be made")
+      }, context, 0, &thread)
+    precondition(result >= 0, "a thread can be made")
   }
 
   private func work() {
-    report = link.run { cl_stop_requested() != 0 }
+    if let link = link.take() { report = link.run { cl_stop_requested() != 0 } }
     _ = unsafe cl_word_exchange(ended, 1)
     _ = cl_event_signal(stop)
   }
 
   /// Wakes the link, so that it sees the request to stop, and waits for its end.
   func finish() -> LinkReport? {
-    _ = cl_event_signal(link.wakeDescriptor)
-    pthread_join(thread, nil)
+    _ = cl_event_signal(wake)
+    cl_thread_join(thread)
     return report
   }
 }

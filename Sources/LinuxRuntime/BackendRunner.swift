@@ -1,27 +1,39 @@
 public import CommandOptions
 import DeviceRuntime
-import Glibc
-import HostResources
 import IVShmem
 import LinuxSupport
 import SharedMemory
 import SimulatorPeer
-import VirtioBlock
 import VirtioTransport
-import Virtqueue
 
 /// How a back-end process serves.
 public struct BackendOptions: Sendable {
-  /// A link with its devices, in slot order.
+  /// Where devices are served.
+  public enum Face: Sendable {
+    /// An ivshmem link.
+    case link(LinkSpecification)
+    /// A vhost-user socket at this path.
+    case vhostUser(String)
+
+    /// How the operator named it.
+    public var name: String {
+      switch self {
+      case .link(let link): "--link sim:\(link.socketPath)"
+      case .vhostUser(let path): "--vhost-user \(path)"
+      }
+    }
+  }
+
+  /// A link or socket with its devices, in slot order.
   public struct Link: Sendable {
-    /// Which link.
-    public var link: LinkSpecification
-    /// Its devices.
+    /// Which one.
+    public var face: Face
+    /// Its devices; a socket has exactly one.
     public var devices: [DeviceSpecification]
 
     /// States a link.
-    public init(link: LinkSpecification, devices: [DeviceSpecification]) {
-      self.link = link
+    public init(_ face: Face, devices: [DeviceSpecification]) {
+      self.face = face
       self.devices = devices
     }
   }
@@ -46,7 +58,7 @@ public struct LinkReport: Sendable {
 /// One link of a back-end process: everything is opened by `init`, so that nothing is half-started
 /// when something is wrong.
 public struct BackendLink: ~Copyable {
-  typealias Device = BlockDevice<FileBlockHost>
+  typealias Device = ServedDevice
   private var backend: Backend<SimulatorPeer, Device>
   private let wake: LocalWake
   private let spin: UInt64
@@ -54,62 +66,43 @@ public struct BackendLink: ~Copyable {
   private let deviceCount: Int
   private let log: @Sendable (String) -> Void
 
-  /// Requests a device may have in flight.
-  static let slots = 256
-
   /// Opens the link and its devices.
-  public init(_ options: BackendOptions.Link, _ runner: BackendOptions) throws(UsageError) {
-    backend = try Self.open(options, runner)
+  public init(
+    _ specification: LinkSpecification, _ devices: [DeviceSpecification],
+    _ runner: BackendOptions
+  ) throws(UsageError) {
+    backend = try Self.open(specification, devices, runner)
     wake = backend.link.platform.localWake
     spin = runner.spinNanoseconds
-    name = options.link.socketPath
-    deviceCount = options.devices.count
+    name = specification.socketPath
+    deviceCount = devices.count
     log = runner.log
   }
 
   private static func open(
-    _ options: BackendOptions.Link, _ runner: BackendOptions
+    _ specification: LinkSpecification, _ devices: [DeviceSpecification],
+    _ runner: BackendOptions
   ) throws(UsageError) -> Backend<SimulatorPeer, Device> {
-    guard options.devices.count <= BlockLayout.slotCount else {
+    guard devices.count <= BlockLayout.slotCount else {
       throw UsageError(
-        "link \(options.link.socketPath): \(options.devices.count) devices, a link carries at"
+        "link \(specification.socketPath): \(devices.count) devices, a link carries at"
           + " most \(BlockLayout.slotCount)")
     }
-    let link = try openLink(options.link, side: .backEnd)
+    let link = try openLink(specification, side: .backEnd)
     let wake = link.platform.localWake
     var arena = PrivateMemory.arena(4 << 20)
-    guard var backend = Backend<SimulatorPeer, Device>(link: link, arena: &arena),
-      let size = QueueSize(256)
-    else { preconditionFailure("4 MiB hold a link") }
-    for (index, device) in options.devices.enumerated() {
-      let host: FileBlockHost
-      do throws(FileBlockError) {
-        host = try FileBlockHost(
-          path: device.file, isReadOnly: device.isReadOnly, wakeDescriptor: wake.descriptor,
-          slots: slots, segmentLimit: Device.segmentLimit + 2, workers: device.workers,
-          log: runner.log)
-      } catch { throw UsageError(explain(error)) }
+    guard var backend = Backend<SimulatorPeer, Device>(link: link, arena: &arena) else {
+      preconditionFailure("4 MiB hold a link")
+    }
+    for (index, specification) in devices.enumerated() {
+      let device = try ServedDevice.make(
+        specification, wakeDescriptor: wake.descriptor, log: runner.log)
       var own = PrivateMemory.arena(2 << 20)
-      guard
-        let model = Device(
-          host: host, queueCount: device.queueCount, maximumQueueSize: size, slots: slots,
-          arena: &own), backend.add(model, at: index, arena: &own)
-      else { preconditionFailure("2 MiB hold a device") }
+      guard backend.add(device, at: index, arena: &own) else {
+        preconditionFailure("2 MiB hold a device's queues")
+      }
     }
     return backend
-  }
-
-  private static func explain(_ error: FileBlockError) -> String {
-    switch error {
-    case .open(let path, let cause): "file \(path): \(cause.text)"
-    case .badKind(let path): "file \(path): neither a regular file nor a block device"
-    case .badSize(let path, let size):
-      "file \(path): \(size) bytes, expected a multiple of 512 and not 0; grow it with truncate"
-    case .inUse(let path, let holder):
-      "file \(path): in use by \(holder > 0 ? "pid \(holder)" : "another process");"
-        + " stop it, or give readonly on both sides"
-    case .system(let cause): "starting workers: \(cause.text)"
-    }
   }
 
   /// The event that ends a sleep.
@@ -173,18 +166,13 @@ public struct BackendLink: ~Copyable {
     json += "\"wakeUps\":\(link.wakeUps),\"peerErrors\":\(link.peerErrors),\"devices\":["
     for index in 0..<deviceCount {
       let counters = backend.slots[index].counters
-      let block = backend.slots[index].device.counters
       if index > 0 { json += "," }
       json += "{\"slot\":\(index),\"chains\":\(counters.chains),"
       json += "\"notificationsSeen\":\(counters.notificationsSeen),"
       json += "\"notificationsSent\":\(counters.notificationsSent),"
       json += "\"transactions\":\(counters.transactions),\"refusals\":\(counters.refusals),"
       json += "\"queueErrors\":\(counters.queueErrors),\"resets\":\(counters.resets),"
-      json += "\"reads\":\(block.reads),\"writes\":\(block.writes),"
-      json += "\"flushes\":\(block.flushes),\"discards\":\(block.discards),"
-      json += "\"bytesRead\":\(block.bytesRead),\"bytesWritten\":\(block.bytesWritten),"
-      json += "\"ioErrors\":\(block.ioErrors),\"unsupported\":\(block.unsupported),"
-      json += "\"malformed\":\(block.malformed)}"
+      json += backend.slots[index].device.countersJSON + "}"
     }
     return LinkReport(json: json + "]}")
   }

@@ -1,13 +1,9 @@
 import CLinux
 public import CommandOptions
-import DeviceRuntime
-import IVShmem
 import LinuxSupport
 import SharedMemory
-import SimulatorPeer
 public import VirtioBlock
 import VirtioDevice
-import VirtioTransport
 import Virtqueue
 
 /// Why a transfer ended early: one line with the way out.
@@ -57,19 +53,9 @@ public struct TransferStep: Sendable {
   }
 }
 
-/// A block front-end for command line tools: keeps a number of requests in flight and takes the
-/// transfer up again when the back-end was restarted.
+/// A transfer over an ivshmem link, for tools and tests.
 public struct BlockClient: ~Copyable {
-  private var front: BlockFrontend<SimulatorPeer>
-  private let depth: Int
-  /// Largest request in bytes.
-  private let chunk: Int
-  private let toDevice: [BufferSegment]
-  private let fromDevice: [BufferSegment]
-  private let patience: UInt64
-  /// What was measured since the last ``takeReport()``.
-  private var report = TransferReport()
-  private let progress: @Sendable (String) -> Void
+  private var client: PathClient<LinkBlockPath>
 
   /// Joins the link and sets the device up.
   ///
@@ -80,19 +66,62 @@ public struct BlockClient: ~Copyable {
     link: LinkSpecification, slot: Int, depth: Int, chunk: Int, patience: UInt64,
     progress: @escaping @Sendable (String) -> Void
   ) throws(ClientError) {
-    var front = try Self.open(link, slot, depth)
-    cl_catch_stop(front.frontend.link.platform.localWake.descriptor)
-    front.frontend.start()
-    try Self.connect(&front, patience)
-    let toDevice = try Self.buffers(depth) { front.allocateForWriting(chunk) }
-    let fromDevice = try Self.buffers(depth) { front.allocateForReading(chunk) }
+    client = try PathClient(
+      LinkBlockPath(link, slot: slot, depth: depth), depth: depth, chunk: chunk,
+      patience: patience, progress: progress)
+  }
+
+  /// Length of the disk in bytes.
+  public var byteCount: UInt64 { client.byteCount }
+
+  /// Runs the requests `next` gives; see `PathClient`.
+  public mutating func transfer(
+    next: () throws(ClientError) -> TransferStep?,
+    fill: (TransferStep, inout MutableSpan<UInt8>) throws(ClientError) -> Void,
+    finish: (TransferStep, Span<UInt8>) throws(ClientError) -> Void
+  ) throws(ClientError) { try client.transfer(next: next, fill: fill, finish: finish) }
+
+  /// What was measured since the last call.
+  public mutating func takeReport() -> TransferReport { client.takeReport() }
+
+  /// Leaves the link on purpose.
+  public consuming func leave() { client.leave() }
+}
+
+/// A block front-end for command line tools: keeps a number of requests in flight and takes the
+/// transfer up again when the back-end was restarted.
+struct PathClient<Path: BlockPath & ~Copyable>: ~Copyable {
+  private var path: Path
+  private let depth: Int
+  /// Largest request in bytes.
+  private let chunk: Int
+  private let toDevice: [BufferSegment]
+  private let fromDevice: [BufferSegment]
+  private let patience: UInt64
+  /// What was measured since the last ``takeReport()``.
+  private var report = TransferReport()
+  private let progress: @Sendable (String) -> Void
+
+  /// Sets the device up.
+  ///
+  /// - Parameters:
+  ///   - depth: requests in flight, a power of two.
+  ///   - patience: how long a missing back-end is waited for, in nanoseconds.
+  init(
+    _ path: consuming Path, depth: Int, chunk: Int, patience: UInt64,
+    progress: @escaping @Sendable (String) -> Void
+  ) throws(ClientError) {
+    cl_catch_stop(path.wakeDescriptor)
+    try path.connect(until: cl_monotonic_ns() + patience)
+    let toDevice = try Self.buffers(depth) { path.allocateForWriting(chunk) }
+    let fromDevice = try Self.buffers(depth) { path.allocateForReading(chunk) }
     self.depth = depth
     self.chunk = chunk
     self.patience = patience
     self.progress = progress
     self.toDevice = toDevice
     self.fromDevice = fromDevice
-    self.front = front
+    self.path = path
   }
 
   private static func buffers(
@@ -111,58 +140,15 @@ public struct BlockClient: ~Copyable {
     return buffers
   }
 
-  private static func open(
-    _ link: LinkSpecification, _ slot: Int, _ depth: Int
-  ) throws(ClientError) -> BlockFrontend<SimulatorPeer> {
-    let native = try openNative(link)
-    var arena = PrivateMemory.arena(4 << 20)
-    do throws(BlockFrontendError) {
-      return try BlockFrontend(
-        frontend: Frontend(link: native), slot: slot, depth: UInt32(depth), arena: &arena)
-    } catch { throw .failed("setting up the front-end: \(error)") }
-  }
-
-  private static func openNative(
-    _ link: LinkSpecification
-  ) throws(ClientError) -> NativeLink<SimulatorPeer> {
-    do throws(UsageError) {
-      return try openLink(link, side: .frontEnd)
-    } catch { throw .usage(error) }
-  }
-
-  private static func connect(
-    _ front: inout BlockFrontend<SimulatorPeer>, _ patience: UInt64
-  ) throws(ClientError) {
-    let deadline = front.frontend.link.platform.now().advanced(byNanoseconds: patience)
-    do throws(BlockFrontendError) {
-      try front.connect(until: deadline)
-    } catch {
-      if cl_stop_requested() != 0 { throw .interrupted }
-      let reason = front.frontend.link.reason
-      switch error {
-      case .frontend(.deadline(.linkUp)):
-        throw .failed(
-          "no back-end answered within \(patience / 1_000_000_000) s"
-            + (reason == .none ? "; start ivshmem-backend" : "; its header is wrong: \(reason)"))
-      case .frontend(.wrongDevice(let found, _)):
-        throw .failed("the slot holds device type \(found), not a block device (2)")
-      case .frontend(.refused(15, _)):
-        throw .failed("the link has no device in this slot; see --slot")
-      case .full, .poolTooSmall, .noPrivateMemory, .frontend, .queue:
-        throw .failed("setting up the device: \(error)")
-      }
-    }
-  }
-
   /// What the device says of itself.
-  public var configuration: BlockConfiguration { front.configuration }
+  var configuration: BlockConfiguration { path.configuration }
   /// The agreed features.
-  public var featureBits: UInt64 { front.features.rawValue }
+  var featureBits: UInt64 { path.features.rawValue }
   /// Length of the disk in bytes.
-  public var byteCount: UInt64 { front.configuration.capacity * 512 }
+  var byteCount: UInt64 { path.configuration.capacity * 512 }
 
   /// What was measured since the last call.
-  public mutating func takeReport() -> TransferReport {
+  mutating func takeReport() -> TransferReport {
     defer { report = TransferReport() }
     return report
   }
@@ -175,13 +161,13 @@ public struct BlockClient: ~Copyable {
   ///   - next: the next request, at most `chunk` bytes long, or `nil` at the end.
   ///   - fill: bytes for a write, before it goes out.
   ///   - finish: bytes of a read, when it is done; not in order.
-  public mutating func transfer(
+  mutating func transfer(
     next: () throws(ClientError) -> TransferStep?,
     fill: (TransferStep, inout MutableSpan<UInt8>) throws(ClientError) -> Void,
     finish: (TransferStep, Span<UInt8>) throws(ClientError) -> Void
   ) throws(ClientError) {
     let started = cl_monotonic_ns()
-    let bells = front.frontend.link.counters.doorbells
+    let bells = path.notificationCount
     var open = [TransferStep?](repeating: nil, count: depth)
     var buffer = [UInt8](repeating: 0, count: chunk)
     var isAtEnd = false
@@ -194,14 +180,14 @@ public struct BlockClient: ~Copyable {
         open[index] = step
         try submit(step, index, &buffer, fill)
       }
-      front.publish()
+      path.publish()
       let isDone = try collect(&open, &buffer, finish)
       if isAtEnd, open.allSatisfy({ $0 == nil }) { break }
       if !isDone { try wait() }
     }
     report.nanoseconds += cl_monotonic_ns() - started
-    report.doorbells += front.frontend.link.counters.doorbells - bells
-    report.resubmitted = front.counters.resubmitted
+    report.doorbells += path.notificationCount - bells
+    report.resubmitted = path.resubmittedCount
   }
 
   private mutating func submit(
@@ -216,16 +202,13 @@ public struct BlockClient: ~Copyable {
       var span = buffer.mutableSpan
       var part = span._mutatingExtracting(0..<step.count)
       try fill(step, &part)
-      let region = front.frontend.link.region
+      let region = path.region
       region.copy(
         buffer.span.extracting(0..<step.count),
         into: region.ownRange(data.offset..<data.offset + step.count))
     case .flush: break
     }
-    do throws(BlockFrontendError) {
-      try front.submit(
-        step.type, sector: step.offset / 512, data: data, token: UInt32(index))
-    } catch { throw .failed("submitting a request: \(error)") }
+    try path.submit(step.type, sector: step.offset / 512, data: data, token: UInt32(index))
   }
 
   /// Takes everything that is finished; whether there was anything.
@@ -235,13 +218,8 @@ public struct BlockClient: ~Copyable {
   ) throws(ClientError) -> Bool {
     var found = false
     while true {
-      let completion: BlockCompletion?
-      do throws(BlockFrontendError) {
-        completion = try front.nextCompletion()
-      } catch {
-        throw .failed("the back-end broke a rule of the queue: \(error)")
-      }
-      guard let completion, let step = open[Int(completion.token)] else { return found }
+      guard let completion = try path.nextCompletion(), let step = open[Int(completion.token)]
+      else { return found }
       found = true
       open[Int(completion.token)] = nil
       guard completion.status == .ok else {
@@ -252,7 +230,7 @@ public struct BlockClient: ~Copyable {
       report.requests += 1
       report.bytes += UInt64(step.count)
       if step.type == .read || step.type == .getID {
-        let region = front.frontend.link.region
+        let region = path.region
         var span = buffer.mutableSpan
         var part = span._mutatingExtracting(0..<step.count)
         region.copy(
@@ -266,12 +244,12 @@ public struct BlockClient: ~Copyable {
   /// Looks a while, then sleeps; takes a lost back-end up again.
   private mutating func wait() throws(ClientError) {
     for _ in 0..<500 {
-      if front.hasCompletion { return }
+      if path.hasCompletion { return }
       Ordering.spinHint()
     }
-    if front.step() { return try recover() }
-    switch front.sleep(until: nil) {
-    case .event, .deadline: break
+    if path.isLost() { return try recover() }
+    switch path.sleep() {
+    case .event: break
     case .interrupted, .gone:
       throw cl_stop_requested() != 0
         ? .interrupted : .failed("the platform is gone: did ivshmem-sim stop?")
@@ -281,21 +259,15 @@ public struct BlockClient: ~Copyable {
 
   private mutating func recover() throws(ClientError) {
     progress("the back-end went away; waiting for it")
-    let deadline = front.frontend.link.platform.now().advanced(byNanoseconds: patience)
-    do throws(FrontendError) {
-      try front.frontend.waitForLink(until: deadline)
-    } catch {
-      if cl_stop_requested() != 0 { throw .interrupted }
-      throw .failed("the back-end did not come back within \(patience / 1_000_000_000) s")
-    }
+    try path.waitForBackend(until: cl_monotonic_ns() + patience)
     let seen = cl_monotonic_ns()
-    try Self.connect(&front, patience)
+    try path.connect(until: seen + patience)
     report.slowestSetUp = max(report.slowestSetUp, cl_monotonic_ns() - seen)
     report.recoveredAt = cl_realtime_ns()
     report.recoveries += 1
     progress("the back-end is back; its requests were submitted again")
   }
 
-  /// Leaves the link on purpose.
-  public consuming func leave() { front.frontend.leave() }
+  /// Leaves on purpose.
+  consuming func leave() { path.leave() }
 }

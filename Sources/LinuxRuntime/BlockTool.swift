@@ -10,7 +10,8 @@ public struct BlockTool: Sendable {
 
   /// The options of the tool.
   public static let options = [
-    OptionSpecification("link", "sim:PATH[,...]", "the link (required)"),
+    OptionSpecification("link", "sim:PATH[,...]", "the link"),
+    OptionSpecification("vhost-user", "PATH", "a back-end's vhost-user socket instead of a link"),
     OptionSpecification("slot", "N", "which device of the link (0 to 7, default 0)"),
     OptionSpecification("file", "PATH", "read: where to, write: where from"),
     OptionSpecification("offset", "BYTES", "where on the disk to start (default 0)"),
@@ -26,7 +27,7 @@ public struct BlockTool: Sendable {
 
   private let given: CommandOptions
   private let action: String
-  private let link: LinkSpecification
+  private let face: BackendOptions.Face
   private let slot: Int
   private let depth: Int
   private let size: Int
@@ -37,12 +38,16 @@ public struct BlockTool: Sendable {
     guard ["info", "read", "write", "copy", "roundtrip"].contains(action) else {
       throw UsageError("unknown action '\(action)'; known are: \(Self.actions)")
     }
-    guard let text = given.value("link") else {
-      throw UsageError("--link sim:PATH is missing: which link? See --help")
+    switch (given.value("link"), given.value("vhost-user")) {
+    case (let text?, nil): face = .link(try LinkSpecification(text))
+    case (nil, let path?): face = .vhostUser(path)
+    case (nil, nil):
+      throw UsageError(
+        "--link sim:PATH or --vhost-user PATH is missing: which device? See --help")
+    default: throw UsageError("--link and --vhost-user: a device is behind one of them, not both")
     }
     self.given = given
     self.action = action
-    link = try LinkSpecification(text)
     slot = Int(try given.number("slot", in: 0...7, default: 0))
     depth =
       action == "roundtrip" ? 1 : Int(try given.number("depth", in: 1...64, default: 8))
@@ -59,9 +64,17 @@ public struct BlockTool: Sendable {
 
   /// Runs the action.
   public func run() throws(ClientError) {
+    switch face {
+    case .link(let link): try run(LinkBlockPath(link, slot: slot, depth: depth))
+    case .vhostUser(let path):
+      try run(VhostUserBlockPath.open(path: path, depth: depth, chunk: size))
+    }
+  }
+
+  private func run(_ path: consuming some BlockPath & ~Copyable) throws(ClientError) {
     let noisy = showsProgress
-    var client = try BlockClient(
-      link: link, slot: slot, depth: depth, chunk: size, patience: patience
+    var client = try PathClient(
+      path, depth: depth, chunk: size, patience: patience
     ) { if noisy { writeError("\nivshmem: \($0)\n") } }
     do throws(ClientError) {
       switch action {
@@ -80,7 +93,7 @@ public struct BlockTool: Sendable {
 
   // MARK: Actions
 
-  private func info(_ client: borrowing BlockClient) {
+  private func info(_ client: borrowing PathClient<some BlockPath & ~Copyable>) {
     let disk = client.configuration
     let features = String(client.featureBits, radix: 16)
     if given.has("json") {
@@ -105,7 +118,7 @@ public struct BlockTool: Sendable {
 
   /// The range on the disk that is meant, checked against its size.
   private func range(
-    _ client: borrowing BlockClient, standard: UInt64? = nil
+    _ client: borrowing PathClient<some BlockPath & ~Copyable>, standard: UInt64? = nil
   ) throws(ClientError) -> Range<UInt64> {
     do throws(UsageError) {
       let offset = try given.number("offset", in: 0...UInt64.max, default: 0)
@@ -132,7 +145,7 @@ public struct BlockTool: Sendable {
     } catch { throw .usage(UsageError("--file \(path): \(error.text)")) }
   }
 
-  private func read(_ client: inout BlockClient) throws(ClientError) {
+  private func read(_ client: inout PathClient<some BlockPath & ~Copyable>) throws(ClientError) {
     let range = try range(client)
     // O_WRONLY | O_CREAT | O_TRUNC
     let file = try open(0o1101)
@@ -154,7 +167,7 @@ public struct BlockTool: Sendable {
     show(client.takeReport())
   }
 
-  private func write(_ client: inout BlockClient) throws(ClientError) {
+  private func write(_ client: inout PathClient<some BlockPath & ~Copyable>) throws(ClientError) {
     let file = try open(0)
     var facts = cl_file_facts()
     guard unsafe cl_file_facts_of(file.number, &facts) >= 0, facts.size % 512 == 0 else {
@@ -181,7 +194,7 @@ public struct BlockTool: Sendable {
   }
 
   /// Copies a range of the disk to another place of the same disk, then flushes.
-  private func copy(_ client: inout BlockClient) throws(ClientError) {
+  private func copy(_ client: inout PathClient<some BlockPath & ~Copyable>) throws(ClientError) {
     let range = try range(client)
     let target: UInt64
     do throws(UsageError) {
@@ -216,7 +229,8 @@ public struct BlockTool: Sendable {
   }
 
   private func move(
-    _ client: inout BlockClient, _ type: BlockRequestType, _ range: Range<UInt64>,
+    _ client: inout PathClient<some BlockPath & ~Copyable>, _ type: BlockRequestType,
+    _ range: Range<UInt64>,
     at place: UInt64, _ bytes: inout [UInt8]
   ) throws(ClientError) {
     var position: UInt64 = 0
@@ -242,7 +256,7 @@ public struct BlockTool: Sendable {
     bytes = sink
   }
 
-  private func flush(_ client: inout BlockClient) throws(ClientError) {
+  private func flush(_ client: inout PathClient<some BlockPath & ~Copyable>) throws(ClientError) {
     var isDone = false
     try client.transfer(
       next: { () throws(ClientError) -> TransferStep? in
@@ -253,7 +267,8 @@ public struct BlockTool: Sendable {
   }
 
   /// One request after the other, each timed by itself.
-  private func roundTrip(_ client: inout BlockClient) throws(ClientError) {
+  private func roundTrip(_ client: inout PathClient<some BlockPath & ~Copyable>) throws(ClientError)
+  {
     let times: Int
     do throws(UsageError) {
       times = Int(try given.number("count", in: 1...10_000_000, default: 2000))

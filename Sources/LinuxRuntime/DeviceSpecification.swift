@@ -1,7 +1,32 @@
 public import CommandOptions
 
-/// One device of a link: `block,file=PATH[,readonly][,queues=N][,workers=N]`.
-public struct DeviceSpecification: Equatable, Sendable {
+/// One device of a link: a kind and its options, `KIND[,key=value][,flag]`.
+public enum DeviceSpecification: Equatable, Sendable {
+  /// `block,file=PATH[,readonly][,queues=N][,workers=N]`.
+  case block(BlockSpecification)
+  /// `entropy`.
+  case entropy
+
+  /// The kinds by name, for messages.
+  static let kinds = "block, entropy"
+
+  /// Parses the value of `--device`.
+  public init(_ text: String) throws(UsageError) {
+    switch text.prefix(while: { $0 != "," }) {
+    case "block": self = .block(try BlockSpecification(text))
+    case "entropy":
+      guard text == "entropy" else {
+        throw UsageError("--device \(text): entropy takes no options")
+      }
+      self = .entropy
+    case let found:
+      throw UsageError("--device \(text): unknown device '\(found)'; known are: \(Self.kinds)")
+    }
+  }
+}
+
+/// A block device: `block,file=PATH[,readonly][,queues=N][,workers=N]`.
+public struct BlockSpecification: Equatable, Sendable {
   /// The file or block device.
   public let file: String
   /// Whether writes are refused.
@@ -11,13 +36,10 @@ public struct DeviceSpecification: Equatable, Sendable {
   /// Worker threads, 1 to 64.
   public let workers: Int
 
-  /// Parses the value of `--device`.
-  public init(_ text: String) throws(UsageError) {
+  /// Parses the value of `--device`, which starts with `block`.
+  init(_ text: String) throws(UsageError) {
     let keyed = try KeyedValue(
       text, option: "device", known: ["file", "readonly", "queues", "workers"])
-    guard keyed.first == "block" else {
-      throw UsageError("--device \(text): unknown device '\(keyed.first)'; known is: block")
-    }
     guard let file = keyed.value("file"), !file.isEmpty else {
       throw UsageError("--device \(text): file=PATH is missing")
     }

@@ -1,6 +1,7 @@
 import CLinux
 
 /// An open file descriptor with one owner: closed when the value ends.
+@frozen
 public struct Descriptor: ~Copyable, Sendable {
   /// The number.
   public let number: Int32

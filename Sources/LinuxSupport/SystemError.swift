@@ -17,3 +17,29 @@ public struct SystemError: Error, Equatable, Sendable {
   /// What the system says about it.
   public var text: String { unsafe String(cString: cl_error_text(code)) }
 }
+
+// The numbers this project decides upon; the same on every Linux.
+extension SystemError {
+  /// EINTR: a signal handler ran.
+  public static var interrupted: Int32 { 4 }
+  /// EIO: the medium failed.
+  public static var inputOutput: Int32 { 5 }
+  /// EAGAIN: not now.
+  public static var tryAgain: Int32 { 11 }
+  /// EACCES: no permission.
+  public static var noAccess: Int32 { 13 }
+  /// EBUSY: in use.
+  public static var busy: Int32 { 16 }
+  /// EINVAL: the call makes no sense for this object.
+  public static var invalid: Int32 { 22 }
+  /// ENOTTY: a request the device does not know.
+  public static var noSuchControl: Int32 { 25 }
+  /// ENOLCK: no locks here.
+  public static var noLocks: Int32 { 37 }
+  /// ENOSYS: a call the kernel does not know.
+  public static var noSuchCall: Int32 { 38 }
+  /// EOPNOTSUPP: the object cannot do this.
+  public static var notSupported: Int32 { 95 }
+  /// ECONNRESET: the other side is gone.
+  public static var connectionReset: Int32 { 104 }
+}

@@ -34,6 +34,16 @@ public struct PrivateArena: ~Copyable {
     return unsafe PrivateTable(unsafeBase: first, count: count)
   }
 
+  /// A table of `count` entries, a power of two, whose index wraps; all set to `initial`. `nil`
+  /// when the block is used up or `count` is no power of two.
+  public mutating func ring<T: BitwiseCopyable>(
+    of count: Int, initial: T
+  ) -> PrivateRing<T>? {
+    guard count > 0, count & (count &- 1) == 0, let table = table(of: count, initial: initial)
+    else { return nil }
+    return unsafe PrivateRing(unsafeBase: table.base, mask: count &- 1)
+  }
+
   /// Splits `count` bytes off as an arena of its own, for tables that are made again and again
   /// (the shadow of a queue that is reset); `nil` when the block is used up.
   public mutating func split(_ count: Int) -> PrivateArena? {
@@ -56,22 +66,95 @@ public struct PrivateTable<T: BitwiseCopyable>: @unchecked Sendable {
   /// The number of entries.
   public let count: Int
 
-  @unsafe @usableFromInline
+  @unsafe @inlinable @inline(__always)
   init(unsafeBase base: UnsafeMutablePointer<T>, count: Int) {
     unsafe self.base = base
     self.count = count
   }
 
+  /// The first entries, at most `limit` of them (0 or more).
+  @inlinable @inline(__always)
+  public func prefix(_ limit: Int) -> PrivateTable {
+    precondition(limit >= 0)
+    // SAFETY: not more entries than there are.
+    return unsafe PrivateTable(unsafeBase: base, count: min(count, limit))
+  }
+
+  /// `count` entries from `start` on, which have to be there.
+  public func slice(from start: Int, count: Int) -> PrivateTable {
+    precondition(start >= 0 && count >= 0 && start <= self.count && count <= self.count - start)
+    // SAFETY: compared with what there is.
+    return unsafe PrivateTable(unsafeBase: base + start, count: count)
+  }
+
+  /// Whether there is an entry at `index`; the subscript then needs no second comparison.
+  @inlinable @inline(__always)
+  public func contains(index: Int) -> Bool { UInt(bitPattern: index) < UInt(bitPattern: count) }
+
   /// The entry at `index`, below ``count``.
   @inlinable
   public subscript(index: Int) -> T {
     @inline(__always) get {
-      precondition(index >= 0 && index < count)
+      // One comparison: a negative index becomes a huge one.
+      precondition(contains(index: index))
       return unsafe base[index]
     }
     @inline(__always) nonmutating set {
-      precondition(index >= 0 && index < count)
+      // One comparison: a negative index becomes a huge one.
+      precondition(contains(index: index))
       unsafe base[index] = newValue
     }
+  }
+}
+
+extension PrivateTable {
+  /// Lends the entries at `range` for reading; a wrong range is our bug and traps.
+  @inlinable
+  public func withSpan<Result, Failure: Error>(
+    _ range: Range<Int>, _ body: (Span<T>) throws(Failure) -> Result
+  ) throws(Failure) -> Result {
+    precondition(range.lowerBound >= 0 && range.upperBound <= count)
+    // SAFETY: inside the table, which outlives the call.
+    return try unsafe body(
+      Span(_unsafeStart: UnsafePointer(base + range.lowerBound), count: range.count))
+  }
+
+  /// Lends the entries at `range` for writing; a wrong range is our bug and traps.
+  @inlinable
+  public func withMutableSpan<Result, Failure: Error>(
+    _ range: Range<Int>, _ body: (inout MutableSpan<T>) throws(Failure) -> Result
+  ) throws(Failure) -> Result {
+    precondition(range.lowerBound >= 0 && range.upperBound <= count)
+    // SAFETY: inside the table, which outlives the call.
+    var span = unsafe MutableSpan(_unsafeStart: base + range.lowerBound, count: range.count)
+    return try body(&span)
+  }
+}
+
+/// A private table of a power-of-two number of entries whose index wraps: the shadow of a ring.
+///
+/// An index is reduced modulo the number of entries, so that no index can leave the table and the
+/// hot path pays no bounds check.
+@safe
+public struct PrivateRing<T: BitwiseCopyable>: @unchecked Sendable {
+  @usableFromInline let base: UnsafeMutablePointer<T>
+  @usableFromInline let mask: Int
+
+  @unsafe @usableFromInline
+  init(unsafeBase base: UnsafeMutablePointer<T>, mask: Int) {
+    unsafe self.base = base
+    self.mask = mask
+  }
+
+  /// The number of entries.
+  @inlinable
+  public var count: Int { mask &+ 1 }
+
+  /// The entry at `index` modulo ``count``.
+  @inlinable
+  public subscript(index: UInt16) -> T {
+    // SAFETY: the mask keeps the entry inside the table that the arena carved.
+    @inline(__always) get { unsafe base[Int(index) & mask] }
+    @inline(__always) nonmutating set { unsafe base[Int(index) & mask] = newValue }
   }
 }

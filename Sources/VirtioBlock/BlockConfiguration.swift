@@ -49,6 +49,12 @@ public struct BlockConfiguration: Equatable, Sendable {
   public var blockSize: UInt32 = 512
   /// log2 of logical blocks per physical block.
   public var physicalBlockExponent: UInt8 = 0
+  /// Logical blocks before the first aligned one.
+  public var alignmentOffset: UInt8 = 0
+  /// Suggested smallest request in logical blocks; 0 when nothing is suggested.
+  public var minimumIOSize: UInt16 = 0
+  /// Suggested best request in logical blocks; 0 when nothing is suggested.
+  public var optimalIOSize: UInt32 = 0
   /// Whether completed writes may still be volatile.
   public var isWriteback = true
   /// Number of queues.
@@ -57,10 +63,14 @@ public struct BlockConfiguration: Equatable, Sendable {
   public var maximumDiscardSectors: UInt32 = 0
   /// Most segments of one discard request.
   public var maximumDiscardSegments: UInt32 = 0
+  /// Sectors a discard is best aligned to.
+  public var discardSectorAlignment: UInt32 = 1
   /// Most sectors of one write-zeroes segment.
   public var maximumWriteZeroesSectors: UInt32 = 0
   /// Most segments of one write-zeroes request.
   public var maximumWriteZeroesSegments: UInt32 = 0
+  /// Whether write zeroes with the unmap flag can free storage.
+  public var writeZeroesMayUnmap = true
 
   /// All defaults.
   public init() {}
@@ -81,30 +91,45 @@ public struct BlockConfiguration: Equatable, Sendable {
     segmentMax = word(.segmentMax)
     blockSize = word(.blockSize)
     physicalBlockExponent = UInt8(truncatingIfNeeded: value(.physicalBlockExponent, 1))
+    alignmentOffset = UInt8(truncatingIfNeeded: value(.alignmentOffset, 1))
+    minimumIOSize = UInt16(truncatingIfNeeded: value(.minimumIOSize, 2))
+    optimalIOSize = word(.optimalIOSize)
     isWriteback = value(.writeback, 1) != 0
     queueCount = UInt16(truncatingIfNeeded: value(.queueCount, 2))
     maximumDiscardSectors = word(.maximumDiscardSectors)
     maximumDiscardSegments = word(.maximumDiscardSegments)
+    discardSectorAlignment = word(.discardSectorAlignment)
     maximumWriteZeroesSectors = word(.maximumWriteZeroesSectors)
     maximumWriteZeroesSegments = word(.maximumWriteZeroesSegments)
+    writeZeroesMayUnmap = value(.writeZeroesMayUnmap, 1) != 0
   }
 
-  /// One byte of the space.
+  /// One byte of the space, as the device shows it; 0 in holes and behind the end.
   public func byte(at offset: Int) -> UInt8 {
-    func part(_ value: UInt64, _ field: Field, _ width: Int) -> UInt8? {
-      let index = offset - field.rawValue
-      guard index >= 0, index < width else { return nil }
-      return UInt8(truncatingIfNeeded: value >> UInt64(8 * index))
+    let (field, value) = word(holding: offset)
+    let shift = offset - field.rawValue
+    return shift < 8 ? UInt8(truncatingIfNeeded: value >> UInt64(8 * shift)) : 0
+  }
+
+  /// The last field that starts at or before `offset`, with its value.
+  private func word(holding offset: Int) -> (Field, UInt64) {
+    switch offset {
+    case ..<8: (.capacity, capacity)
+    case ..<12: (.sizeMax, UInt64(sizeMax))
+    case ..<20: (.segmentMax, UInt64(segmentMax))
+    case ..<24: (.blockSize, UInt64(blockSize))
+    case 24: (.physicalBlockExponent, UInt64(physicalBlockExponent))
+    case 25: (.alignmentOffset, UInt64(alignmentOffset))
+    case ..<28: (.minimumIOSize, UInt64(minimumIOSize))
+    case ..<32: (.optimalIOSize, UInt64(optimalIOSize))
+    case ..<34: (.writeback, isWriteback ? 1 : 0)
+    case ..<36: (.queueCount, UInt64(queueCount))
+    case ..<40: (.maximumDiscardSectors, UInt64(maximumDiscardSectors))
+    case ..<44: (.maximumDiscardSegments, UInt64(maximumDiscardSegments))
+    case ..<48: (.discardSectorAlignment, UInt64(discardSectorAlignment))
+    case ..<52: (.maximumWriteZeroesSectors, UInt64(maximumWriteZeroesSectors))
+    case ..<56: (.maximumWriteZeroesSegments, UInt64(maximumWriteZeroesSegments))
+    default: (.writeZeroesMayUnmap, writeZeroesMayUnmap ? 1 : 0)
     }
-    return part(capacity, .capacity, 8) ?? part(UInt64(sizeMax), .sizeMax, 4)
-      ?? part(UInt64(segmentMax), .segmentMax, 4) ?? part(UInt64(blockSize), .blockSize, 4)
-      ?? part(UInt64(physicalBlockExponent), .physicalBlockExponent, 1)
-      ?? part(isWriteback ? 1 : 0, .writeback, 1) ?? part(UInt64(queueCount), .queueCount, 2)
-      ?? part(UInt64(maximumDiscardSectors), .maximumDiscardSectors, 4)
-      ?? part(UInt64(maximumDiscardSegments), .maximumDiscardSegments, 4)
-      ?? part(1, .discardSectorAlignment, 4)
-      ?? part(UInt64(maximumWriteZeroesSectors), .maximumWriteZeroesSectors, 4)
-      ?? part(UInt64(maximumWriteZeroesSegments), .maximumWriteZeroesSegments, 4)
-      ?? part(1, .writeZeroesMayUnmap, 1) ?? 0
   }
 }

@@ -1,58 +1,10 @@
 public import SharedMemory
 public import Virtqueue
 
-/// One checked request for a block host: positions and lengths lie inside the medium.
-public struct BlockRequest: Equatable, Sendable, BitwiseCopyable {
-  /// What to do.
-  public let type: BlockRequestType
-  /// First byte on the medium.
-  public let position: UInt64
-  /// Number of bytes; for read and write the sum of the data segments.
-  public let count: UInt64
-  /// Whether write zeroes may unmap.
-  public let mayUnmap: Bool
-  /// Whether the data has to be stable before the request is done.
-  public let isStable: Bool
-
-  /// States a request.
-  public init(
-    type: BlockRequestType, position: UInt64, count: UInt64, mayUnmap: Bool = false,
-    isStable: Bool = false
-  ) {
-    self.type = type
-    self.position = position
-    self.count = count
-    self.mayUnmap = mayUnmap
-    self.isStable = isStable
-  }
-}
-
-/// How a host took a request.
-public enum BlockSubmission: Equatable, Sendable {
-  /// It is done already.
-  case done(BlockStatus)
-  /// `nextCompletion()` returns it later.
-  case pending
-}
-
-/// A request that a host has finished.
-public struct BlockHostCompletion: Equatable, Sendable {
-  /// The slot it was submitted with.
-  public let slot: Int
-  /// How it ended.
-  public let status: BlockStatus
-
-  /// Names a finished request.
-  public init(slot: Int, status: BlockStatus) {
-    self.slot = slot
-    self.status = status
-  }
-}
-
 /// The medium behind a block device: a file, a block device, memory.
 ///
 /// It never blocks in these calls: what cannot be done at once becomes pending. It copies the
-/// segments it needs later.
+/// segments it needs later. All calls come from one thread.
 public protocol BlockHost: ~Copyable {
   /// Length of the medium in bytes, a multiple of 512; may change.
   var byteCount: UInt64 { get }
@@ -62,6 +14,8 @@ public protocol BlockHost: ~Copyable {
   var isReadOnly: Bool { get }
   /// Whether discard and write zeroes are worth offering; constant.
   var canDiscard: Bool { get }
+  /// The grain of the medium; constant.
+  var limits: BlockLimits { get }
   /// Byte `index` (0 ..< 20) of the device's name; 0 behind its end.
   func identifierByte(at index: Int) -> UInt8
 
@@ -74,4 +28,17 @@ public protocol BlockHost: ~Copyable {
 
   /// The next finished pending request, or `nil`.
   mutating func nextCompletion() -> BlockHostCompletion?
+
+  /// The driver is gone or has reset the device: what has not begun may end at once with an I/O
+  /// error. Every pending request still comes out of ``nextCompletion()``, and after it has the
+  /// host no longer touches the region for it.
+  mutating func cancel()
+}
+
+extension BlockHost where Self: ~Copyable {
+  /// A medium that does not care.
+  public var limits: BlockLimits { BlockLimits() }
+
+  /// Nothing is cut short.
+  public mutating func cancel() {}
 }

@@ -64,7 +64,8 @@ public protocol DeviceModel: ~Copyable {
     _ chain: consuming TakenChain, _ segments: borrowing ChainSegments, index: Int,
     on queue: inout DeviceQueue, in region: SharedRegion)
 
-  /// The next finished request, or `nil` when none has finished.
+  /// The next finished request, or `nil` when none has finished. Called in every look at the
+  /// device, before its queues: also where a device looks at its host.
   mutating func nextCompletion() -> DeviceCompletion?
 
   /// Detached requests that are not yet returned by ``nextCompletion()``. A reset is acknowledged
@@ -75,6 +76,15 @@ public protocol DeviceModel: ~Copyable {
   /// soon as they can.
   mutating func stop()
 
+  /// The driver stops `queue` alone (VIRTIO 1.4, 2.6.1): requests of it that wait for the host end
+  /// as soon as they can, each through ``nextCompletion()``.
+  mutating func cancel(queue: Int)
+
   /// Whether the configuration space changed since the last call.
   mutating func takeConfigurationChange() -> Bool
+}
+
+extension DeviceModel where Self: ~Copyable {
+  /// Nothing waits for long.
+  public mutating func cancel(queue: Int) {}
 }

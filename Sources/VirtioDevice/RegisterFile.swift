@@ -61,6 +61,9 @@ public struct RegisterFile: Sendable {
   public private(set) var status = DeviceStatus()
   /// Features the driver has asked for; agreed once ``status`` holds FEATURES_OK.
   public private(set) var driverFeatures = FeatureSet()
+  /// Whether the driver has accepted a feature above bit 63, where nothing is offered: a trapping
+  /// caller cannot refuse the write, so FEATURES_OK is refused.
+  private var hasForeignFeatures = false
   /// Changes with every change of the configuration space.
   public var configurationGeneration: UInt32 = 0
   /// Bit 0: used buffers, bit 1: configuration change. Local to whoever plays the register page.
@@ -207,7 +210,9 @@ extension RegisterFile {
     case 1: Self.setHigh(&bits, value)
     default:
       // Words that no device here offers: only zero is acceptable.
-      return value == 0 ? .none : .refuse(.featureNotOffered)
+      guard value != 0 else { return .none }
+      hasForeignFeatures = true
+      return .refuse(.featureNotOffered)
     }
     driverFeatures = FeatureSet(rawValue: bits)
     return .none
@@ -282,7 +287,9 @@ extension RegisterFile {
       return .stop
     }
     if added.contains(.featuresOK) {
-      guard driverFeatures.isSubset(of: offered), required.isSubset(of: driverFeatures) else {
+      guard !hasForeignFeatures, driverFeatures.isSubset(of: offered),
+        required.isSubset(of: driverFeatures)
+      else {
         // The refusal is visible: every bit but FEATURES_OK is taken (VIRTIO 1.4, 3.1.1).
         status.insert(added.subtracting(.featuresOK | .driverOK))
         return .refuse(.featuresRefused)

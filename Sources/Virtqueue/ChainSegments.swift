@@ -3,14 +3,18 @@ public import SharedMemory
 /// The checked, private copy of one chain: what the driver changes afterwards no longer counts.
 ///
 /// Readable segments come first, then writable ones (VIRTIO 1.4, 2.7.4.2). One value serves all
-/// chains of a device, one after the other.
+/// chains of a device, one after the other. The segments lie in tables of the arena: a chain may
+/// have 130 of them, too many to hold inline in a value that is passed around, and a table is
+/// reached with one addition (measured: facts of the toolchain, "private table").
 public struct ChainSegments: ~Copyable {
   @usableFromInline let readables: PrivateTable<ReadableRange>
   @usableFromInline let writables: PrivateTable<WritableRange>
   @usableFromInline var readableSegments = 0
-  @usableFromInline var writableSegments = 0
+  /// Both kinds together; a writable segment lies behind as many unused entries as there are
+  /// readable ones, so that one counter bounds both tables.
+  @usableFromInline var segmentCount = 0
   @usableFromInline var readableBytes = 0
-  @usableFromInline var writableBytes = 0
+  @usableFromInline var byteCount = 0
 
   /// Room for chains of up to `capacity` descriptors; `nil` when `arena` is used up.
   public init?(capacity: Int, arena: inout PrivateArena) {
@@ -26,13 +30,13 @@ public struct ChainSegments: ~Copyable {
   public var readableCount: Int { readableSegments }
   /// Segments the device may write.
   @inlinable
-  public var writableCount: Int { writableSegments }
-  /// Bytes the device may read.
+  public var writableCount: Int { segmentCount &- readableSegments }
+  /// Bytes the device may read; together with ``writableByteCount`` at most 2^32 - 1.
   @inlinable
   public var readableByteCount: Int { readableBytes }
   /// Bytes the device may write.
   @inlinable
-  public var writableByteCount: Int { writableBytes }
+  public var writableByteCount: Int { byteCount &- readableBytes }
 
   /// The most descriptors a chain may have.
   @inlinable
@@ -48,55 +52,37 @@ public struct ChainSegments: ~Copyable {
   /// Writable segment `index`, below ``writableCount``.
   @inlinable
   public func writable(_ index: Int) -> WritableRange {
-    precondition(index < writableCount)
-    return writables[index]
-  }
-
-  @inlinable @inline(__always)
-  mutating func removeAll() {
-    readableSegments = 0
-    writableSegments = 0
-    readableBytes = 0
-    writableBytes = 0
-  }
-
-  @inlinable @inline(__always)
-  mutating func append(_ range: ReadableRange) {
-    readables[readableSegments] = range
-    readableSegments &+= 1
-    readableBytes &+= range.count
-  }
-
-  @inlinable @inline(__always)
-  mutating func append(_ range: WritableRange) {
-    writables[writableSegments] = range
-    writableSegments &+= 1
-    writableBytes &+= range.count
+    precondition(index >= 0 && index < writableCount)
+    return writables[readableSegments &+ index]
   }
 }
 
 extension ChainSegments {
+  /// Counts what a finished walk left in the tables.
+  @inlinable @inline(__always)
+  mutating func adopt(_ chain: OpenChain) {
+    readableSegments = chain.readables
+    segmentCount = chain.count
+    readableBytes = Int(truncatingIfNeeded: chain.readableBytes)
+    byteCount = Int(truncatingIfNeeded: chain.bytes)
+  }
+
+  @usableFromInline
+  mutating func removeAll() {
+    readableSegments = 0
+    segmentCount = 0
+    readableBytes = 0
+    byteCount = 0
+  }
+
   /// Copies readable bytes of the chain, from `start`, into private memory, across segment
   /// boundaries; returns how many there were. Each byte is read once.
   public func copyReadable(
     from start: Int, into destination: inout MutableSpan<UInt8>, in region: SharedRegion
   ) -> Int {
-    var skip = start
-    var done = 0
-    for index in 0..<readableCount {
-      let range = readables[index]
-      if skip >= range.count {
-        skip -= range.count
-        continue
-      }
-      guard done < destination.count else { break }
-      let length = min(range.count - skip, destination.count - done)
-      guard let part = range.slice(from: skip, count: length) else { break }
-      var rest = destination._mutatingExtracting(done..<done + length)
-      done += region.copy(part, into: &rest)
-      skip = 0
-    }
-    return done
+    var reader = ChainReader(self, in: region)
+    _ = reader.skip(start)
+    return reader.read(into: &destination)
   }
 
   /// Copies private bytes into the writable part of the chain, from `start`, across segment
@@ -104,32 +90,25 @@ extension ChainSegments {
   public func copyWritable(
     from source: Span<UInt8>, at start: Int, in region: SharedRegion
   ) -> Int {
-    var skip = start
-    var done = 0
-    for index in 0..<writableCount {
-      let range = writables[index]
-      if skip >= range.count {
-        skip -= range.count
-        continue
-      }
-      guard done < source.count else { break }
-      let length = min(range.count - skip, source.count - done)
-      guard let part = range.slice(from: skip, count: length) else { break }
-      done += region.copy(source.extracting(done..<done + length), into: part)
-      skip = 0
-    }
-    return done
+    var writer = ChainWriter(self, in: region)
+    _ = writer.skip(start)
+    return writer.write(source)
   }
 
   /// The single writable byte `offset` bytes into the writable part, or `nil` outside it. A
   /// device whose request ends after the chain was given back (virtio-blk's status) keeps this.
   public func writableByte(at offset: Int) -> WritableRange? {
+    guard offset >= 0 else { return nil }
     var skip = offset
     for index in 0..<writableCount {
-      let range = writables[index]
+      let range = writable(index)
       if skip < range.count { return range.slice(from: skip, count: 1) }
       skip -= range.count
     }
     return nil
   }
+
+  /// The last writable byte of the chain, wherever the descriptors end, or `nil` when there is
+  /// none: where virtio-blk and virtio-scsi want their status (VIRTIO 1.4, 2.7.4, message framing).
+  public var lastWritableByte: WritableRange? { writableByte(at: writableByteCount - 1) }
 }

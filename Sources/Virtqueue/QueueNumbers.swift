@@ -6,14 +6,31 @@ public struct QueueSize: Equatable, Sendable {
   public let rawValue: UInt16
 
   /// Checks a size; `nil` when it is not a power of two from 1 to 32768.
-  public init?(_ size: UInt32) {
-    guard size > 0, size <= 32768, size & (size &- 1) == 0 else { return nil }
-    rawValue = UInt16(size)
-  }
-
-  /// Reduces a free-running index to a position.
   @inlinable
-  var mask: UInt16 { rawValue &- 1 }
+  public init?(_ size: some FixedWidthInteger) {
+    guard let size = UInt16(exactly: size), size > 0, size & (size &- 1) == 0 else { return nil }
+    rawValue = size
+  }
+}
+
+/// A free-running position in a ring: it wraps at 65536, not at the size of the queue
+/// (VIRTIO 1.4, 2.7.6 and 2.7.8), and has a distance but no order.
+@frozen
+public struct RingIndex: Equatable, Sendable, BitwiseCopyable {
+  /// The number as it stands in shared memory.
+  public var rawValue: UInt16
+
+  /// Wraps a number.
+  @inlinable @inline(__always)
+  public init(_ rawValue: UInt16) { self.rawValue = rawValue }
+
+  /// Moves on by one entry.
+  @inlinable @inline(__always)
+  public mutating func advance() { rawValue &+= 1 }
+
+  /// How many entries this index is ahead of `other`, modulo 65536.
+  @inlinable @inline(__always)
+  public func distance(from other: RingIndex) -> UInt16 { rawValue &- other.rawValue }
 }
 
 /// What the two sides agreed about one queue.
@@ -65,6 +82,14 @@ public struct QueueConfiguration: Equatable, Sendable {
   }
 }
 
+/// Where a device goes on with a queue that an earlier device has used.
+public enum QueueResumption: Equatable, Sendable {
+  /// At this entry of the available ring.
+  case at(UInt16)
+  /// Behind this many chains that the earlier device had taken and not returned.
+  case afterInFlight(UInt16)
+}
+
 /// How many bytes the three parts of a split virtqueue take (VIRTIO 1.4, 2.7, table).
 public struct QueueLayout: Equatable, Sendable {
   /// Bytes of the descriptor table, which is aligned to 16.
@@ -83,7 +108,8 @@ public struct QueueLayout: Equatable, Sendable {
   }
 }
 
-/// The flags of a descriptor and of the rings (VIRTIO 1.4, 2.7.5, 2.7.6, 2.7.8).
+/// The flags of a descriptor and of the rings (VIRTIO 1.4, 2.7.5, 2.7.6, 2.7.8). Computed: a stored
+/// constant would cost other modules a call.
 @usableFromInline
 enum Flag {
   @inlinable static var next: UInt16 { 1 }
@@ -93,9 +119,22 @@ enum Flag {
   @inlinable static var noNotify: UInt16 { 1 }
 }
 
-/// Whether a move of an index from `old` to `new` passes the event index (VIRTIO 1.4, 2.7.10):
-/// the other side asked to be told when the entry at `event` is done.
-@inlinable @inline(__always)
-func passes(event: UInt16, new: UInt16, old: UInt16) -> Bool {
-  new &- event &- 1 < new &- old
+extension RingIndex {
+  /// Whether a move from `old` to this index passes the event index (VIRTIO 1.4, 2.7.10): the
+  /// other side asked to be told when the entry at `event` is done.
+  @inlinable @inline(__always)
+  func passes(event: UInt16, since old: RingIndex) -> Bool {
+    rawValue &- event &- 1 < distance(from: old)
+  }
+}
+
+/// What one side of a queue has done so far; counted once a publication, not once a chain.
+public struct QueueCounters: Equatable, Sendable {
+  /// Chains published: made available by a driver, used by a device.
+  public var chains: UInt64 = 0
+  /// Publications after which the other side wanted a notification.
+  public var notifications: UInt64 = 0
+
+  @usableFromInline
+  init() {}
 }

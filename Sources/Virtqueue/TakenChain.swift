@@ -44,6 +44,6 @@ public struct ChainTicket: Equatable, Sendable, BitwiseCopyable {
     self.generation = generation
   }
 
-  /// A ticket no queue accepts, to initialise tables with.
+  /// A ticket no queue accepts (no queue has generation 0), to initialise tables with.
   public static let none = ChainTicket(head: 0, generation: 0)
 }

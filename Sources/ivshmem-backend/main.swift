@@ -7,7 +7,10 @@ import LinuxSupport
 let specifications = [
   OptionSpecification("link", "sim:PATH[,...]", "a link; peer=N other=N placement=shared|output"),
   OptionSpecification(
-    "device", "block,file=PATH", "a device of the link before it; readonly queues=N workers=N"),
+    "vhost-user", "PATH", "a socket for a VMM or User-Mode Linux instead of a link; one device"),
+  OptionSpecification(
+    "device", "block,file=PATH",
+    "a device of the link or socket before it; readonly queues=N workers=N"),
   OptionSpecification("config", "FILE", "a file with lines 'name = value', the same names"),
   OptionSpecification("spin", "MICROSECONDS", "look this long before sleeping (default 0)"),
   OptionSpecification("check", "open and check everything, then exit without serving"),
@@ -18,9 +21,15 @@ let specifications = [
 
 let usage = """
   usage: ivshmem-backend --link sim:PATH --device block,file=IMAGE [options]
+         ivshmem-backend --vhost-user PATH --device block,file=IMAGE [options]
 
-  Serves virtio devices to the front-end of each link. May be started before or after its peer, and
-  restarted or killed at any time: the front-end submits again what was in flight.
+  Serves virtio devices to the front-end of each link or vhost-user socket. May be started before or
+  after its peer, and restarted or killed at any time: the front-end submits again what was in
+  flight.
+
+  devices:
+    block,file=PATH[,readonly][,queues=N][,workers=N]   a disk: a file or block device
+    entropy                                             random numbers from the kernel
 
   \(CommandOptions.help(specifications))
 
@@ -28,6 +37,7 @@ let usage = """
     ivshmem-backend --link sim:/tmp/link.sock --device block,file=disk.img
     ivshmem-backend --link sim:/tmp/a.sock --device block,file=a.img,queues=2 \\
                     --link sim:/tmp/b.sock --device block,file=b.img,readonly
+    ivshmem-backend --vhost-user /run/disk.sock --device block,file=disk.img
     ivshmem-backend --config board.conf --check
   SIGTERM or Ctrl-C finishes what is in flight, tells the front-ends and exits.
   exit status: 0 stopped by a signal, 1 a link was lost, 2 wrong usage or something cannot be opened
@@ -40,10 +50,14 @@ func makeOptions(_ given: CommandOptions) throws(UsageError) -> BackendOptions {
   for (name, value) in given.options {
     switch name {
     case "link":
-      options.links.append(BackendOptions.Link(link: try LinkSpecification(value), devices: []))
+      options.links.append(
+        BackendOptions.Link(.link(try LinkSpecification(value)), devices: []))
+    case "vhost-user":
+      options.links.append(BackendOptions.Link(.vhostUser(value), devices: []))
     case "device":
       guard !options.links.isEmpty else {
-        throw UsageError("--device \(value): a device belongs to the --link before it; none is")
+        throw UsageError(
+          "--device \(value): a device belongs to the --link or --vhost-user before it; none is")
       }
       options.links[options.links.count - 1].devices.append(try DeviceSpecification(value))
     default: break
@@ -74,7 +88,7 @@ func run() -> Int32 {
     var options = try makeOptions(given)
     let isQuiet = given.has("quiet")
     options.log = { text in
-      if !isQuiet || !text.hasPrefix("link ") { say(text) }
+      if !isQuiet || !(text.hasPrefix("link ") || text.hasPrefix("vhost-user ")) { say(text) }
     }
     var process = try BackendProcess(options)
     if given.has("check") {

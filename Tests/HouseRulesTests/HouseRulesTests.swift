@@ -8,7 +8,7 @@ import Testing
     .deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
   static let coreRooms = [
     "SharedMemory", "IVShmem", "Virtqueue", "VirtioDevice", "VirtioTransport", "VirtioBlock",
-    "DeviceRuntime",
+    "VirtioEntropy", "VirtioConsole", "DeviceRuntime",
   ]
 
   struct File {
@@ -159,7 +159,7 @@ import Testing
   @Test func linksInPagesLeadSomewhere() throws {
     let pages = [
       "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/architecture.md",
-      "docs/protocol.md", "docs/porting.md", "Models/README.md",
+      "docs/protocol.md", "docs/porting.md", "docs/conformance.md", "Models/README.md",
     ]
     for page in pages {
       let url = Self.root.appendingPathComponent(page)

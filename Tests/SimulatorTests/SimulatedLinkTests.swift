@@ -199,7 +199,7 @@ final class RunningServer {
       var options = BackendOptions()
       options.links = [
         BackendOptions.Link(
-          link: try LinkSpecification("sim:\(server.path)"),
+          .link(try LinkSpecification("sim:\(server.path)")),
           devices: [try DeviceSpecification(bad.device)])
       ]
       _ = try BackendProcess(options)

@@ -42,9 +42,8 @@ final class BackendThread: @unchecked Sendable {
     var options = BackendOptions()
     options.spinNanoseconds = spin
     let link = try LinkSpecification("sim:\(server.path)")
-    let description = BackendOptions.Link(
-      link: link, devices: [try DeviceSpecification("block,file=\(file.path),queues=2")])
-    let backend = BackendThread(try BackendLink(description, options))
+    let devices = [try DeviceSpecification("block,file=\(file.path),queues=2")]
+    let backend = BackendThread(try BackendLink(link, devices, options))
     var client = try BlockClient(
       link: link, slot: 0, depth: 4, chunk: 16384, patience: 20_000_000_000
     ) { _ in }

@@ -96,11 +96,16 @@ import Virtqueue
     region.store32(0x434d_0102, at: 0)
     region.store32(region.load32(device + 0x2fc) & ~1, at: device + 0x2fc)
     let offset = region.load32(plan.driverBlock + 0x10c)
+    // The mirrored status is what was written last.
+    if offset == 0x70, region.load32(plan.driverBlock + 0x108) & 0xff == 2 {
+      region.store32(region.load32(plan.driverBlock + 0x110), at: device + 0x270)
+    }
     let value: UInt64 =
       switch offset {
-      case 0x08: 2
+      case 0x00: 0x7472_6976
+      case 0x04, 0x08: 2
       case 0x34: 256
-      case 0x70: 0xb
+      case 0x70: UInt64(region.load32(device + 0x270))
       default: .max
       }
     region.store64(value, at: device + 0x110)

@@ -27,6 +27,7 @@ import Virtqueue
     var nextToken: UInt32 = 0
     var notified = 0
     var finished = 0
+    var wrong = 0
     // 70,000 chains let the 16-bit indices wrap for the small rings.
     let rounds = size <= 8 && seed == 1 ? 12_000 : 1_000
     for _ in 0..<rounds {
@@ -58,12 +59,12 @@ import Virtqueue
       while !held.isEmpty, dice.below(3) != 0 {
         let done = held.remove(at: dice.below(held.count))
         let isLive = device.complete(done.ticket, written: UInt32(done.writable))
-        #expect(isLive)
+        if !isLive { wrong += 1 }
       }
       _ = device.publish()
       while let used = try driver.takeUsed() {
         let known = expected.removeValue(forKey: used.token)
-        #expect(known.map { UInt32($0.writable) } == used.written, "seed \(seed)")
+        if known.map({ UInt32($0.writable) }) != used.written { wrong += 1 }
         finished += 1
       }
     }
@@ -73,9 +74,11 @@ import Virtqueue
     }
     _ = device.publish()
     while let used = try driver.takeUsed() {
-      #expect(expected.removeValue(forKey: used.token) != nil)
+      if expected.removeValue(forKey: used.token) == nil { wrong += 1 }
       finished += 1
     }
+    // Counted, not expected one by one: an expectation costs more than a chain.
+    #expect(wrong == 0, "seed \(seed)")
     #expect(expected.isEmpty, "seed \(seed)")
     #expect(finished == Int(nextToken))
     let free = driver.freeDescriptorCount

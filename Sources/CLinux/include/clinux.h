@@ -90,3 +90,47 @@ int cl_is_terminal(int fd);
 void cl_exit(int status) __attribute__((noreturn));
 long cl_unlink(const char *_Nonnull path);
 int cl_process_id(void);
+
+// ---- stream sockets, epoll, guest memory -------------------------------------------------------
+
+// A stream socket at path; a socket that nobody serves any more is replaced.
+long cl_listen_stream(const char *_Nonnull path);
+long cl_connect_stream(const char *_Nonnull path);
+long cl_set_nonblocking(int fd);
+// 1 when fd is an eventfd, or nobody can tell; 0 when it is something else.
+int cl_is_eventfd(int fd);
+// Takes what an eventfd counted, without blocking.
+void cl_event_take(int fd);
+long cl_duplicate(int fd);
+long cl_epoll(void);
+// Watches fd for input; edge: once for each signal, so that nobody has to read it.
+long cl_epoll_add(int epoll, int fd, uint64_t tag, int edge);
+void cl_epoll_remove(int epoll, int fd);
+// The tags of what is ready, at most count; timeout in ns, negative: for ever.
+long cl_epoll_wait(int epoll, uint64_t *_Nonnull tags, unsigned count, int64_t timeout_ns);
+// Maps size bytes of fd from offset over reserved addresses.
+long cl_map_file_at(void *_Nonnull at, size_t size, int fd, uint64_t offset);
+// Gives mapped addresses back to the reservation.
+long cl_reserve_at(void *_Nonnull at, size_t size);
+// A file that somebody else can truncate raises SIGBUS: inside a guarded range the page is
+// replaced by zeroes and counted instead. Returns the guard's number.
+long cl_guard_add(void *_Nonnull at, size_t size);
+uint32_t cl_guard_faults(long guard);
+void cl_guard_remove(long guard);
+
+// ---- threads -----------------------------------------------------------------------------------
+
+// A mutex with a condition; it stays where it is.
+typedef struct cl_monitor cl_monitor;
+cl_monitor *_Nonnull cl_monitor_create(void);
+void cl_monitor_destroy(cl_monitor *_Nonnull m);
+void cl_monitor_enter(cl_monitor *_Nonnull m);
+void cl_monitor_leave(cl_monitor *_Nonnull m);
+// Leaves, waits for a wake-up and enters again.
+void cl_monitor_wait(cl_monitor *_Nonnull m);
+void cl_monitor_wake_one(cl_monitor *_Nonnull m);
+void cl_monitor_wake_all(cl_monitor *_Nonnull m);
+// Runs body(context) on a thread of its own; without_signals: signals are for the other threads.
+long cl_thread_start(void (*_Nonnull body)(void *_Nullable), void *_Nullable context,
+                     int without_signals, uint64_t *_Nonnull thread);
+void cl_thread_join(uint64_t thread);

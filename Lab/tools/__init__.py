@@ -1,0 +1,1 @@
+"""The virtual-machine lab: what its programs share. Standard library only."""

@@ -1,0 +1,115 @@
+import CLinux
+import CommandOptions
+import DeviceRuntime
+import IVShmem
+import SharedMemory
+import SimulatorPeer
+import VirtioBlock
+import VirtioDevice
+import VirtioTransport
+import Virtqueue
+
+/// A block device of an ivshmem link.
+struct LinkBlockPath: BlockPath, ~Copyable {
+  private var front: BlockFrontend<SimulatorPeer>
+
+  /// Joins the link.
+  init(_ link: LinkSpecification, slot: Int, depth: Int) throws(ClientError) {
+    front = try Self.open(link, slot, depth)
+    front.frontend.start()
+  }
+
+  private static func open(
+    _ link: LinkSpecification, _ slot: Int, _ depth: Int
+  ) throws(ClientError) -> BlockFrontend<SimulatorPeer> {
+    let native = try openNative(link)
+    var arena = PrivateMemory.arena(4 << 20)
+    do throws(BlockFrontendError) {
+      return try BlockFrontend(
+        frontend: Frontend(link: native), slot: slot, depth: UInt32(depth), arena: &arena)
+    } catch { throw .failed("setting up the front-end: \(error)") }
+  }
+
+  private static func openNative(
+    _ link: LinkSpecification
+  ) throws(ClientError) -> NativeLink<SimulatorPeer> {
+    do throws(UsageError) {
+      return try openLink(link, side: .frontEnd)
+    } catch { throw .usage(error) }
+  }
+
+  var configuration: BlockConfiguration { front.configuration }
+  var features: FeatureSet { front.features }
+  var region: SharedRegion { front.frontend.link.region }
+  var notificationCount: UInt64 { front.frontend.link.counters.doorbells }
+  var resubmittedCount: UInt64 { front.counters.resubmitted }
+  var hasCompletion: Bool { front.hasCompletion }
+  var wakeDescriptor: Int32 { front.frontend.link.platform.localWake.descriptor }
+
+  mutating func allocateForReading(_ count: Int) -> BufferSegment? {
+    front.allocateForReading(count)
+  }
+
+  mutating func allocateForWriting(_ count: Int) -> BufferSegment? {
+    front.allocateForWriting(count)
+  }
+
+  mutating func connect(until deadline: UInt64) throws(ClientError) {
+    let seconds = (deadline - min(deadline, cl_monotonic_ns())) / 1_000_000_000
+    do throws(BlockFrontendError) {
+      try front.connect(until: Instant(nanoseconds: deadline))
+    } catch {
+      if cl_stop_requested() != 0 { throw .interrupted }
+      let reason = front.frontend.link.reason
+      switch error {
+      case .frontend(.deadline(.linkUp)):
+        throw .failed(
+          "no back-end answered within \(seconds) s"
+            + (reason == .none ? "; start ivshmem-backend" : "; its header is wrong: \(reason)"))
+      case .frontend(.wrongDevice(let found, _)):
+        throw .failed("the slot holds device type \(found), not a block device (2)")
+      case .frontend(.refused(15, _)):
+        throw .failed("the link has no device in this slot; see --slot")
+      case .full, .poolTooSmall, .noPrivateMemory, .frontend, .queue, .badRequest:
+        throw .failed("setting up the device: \(error)")
+      }
+    }
+  }
+
+  mutating func waitForBackend(until deadline: UInt64) throws(ClientError) {
+    do throws(FrontendError) {
+      try front.frontend.waitForLink(until: Instant(nanoseconds: deadline))
+    } catch {
+      throw cl_stop_requested() != 0 ? .interrupted : .failed("the back-end did not come back")
+    }
+  }
+
+  mutating func submit(
+    _ type: BlockRequestType, sector: UInt64, data: BufferSegment, token: UInt32
+  ) throws(ClientError) {
+    do throws(BlockFrontendError) {
+      try front.submit(type, sector: sector, data: data, token: token)
+    } catch { throw .failed("submitting a request: \(error)") }
+  }
+
+  mutating func publish() { front.publish() }
+
+  mutating func nextCompletion() throws(ClientError) -> PathCompletion? {
+    do throws(BlockFrontendError) {
+      guard let done = try front.nextCompletion() else { return nil }
+      return PathCompletion(token: done.token, status: done.status, data: done.data)
+    } catch { throw .failed("the back-end broke a rule of the queue: \(error)") }
+  }
+
+  mutating func isLost() -> Bool { front.step() }
+
+  mutating func sleep() -> PathWait {
+    switch front.sleep(until: nil) {
+    case .event, .deadline: .event
+    case .interrupted: .interrupted
+    case .gone: .gone
+    }
+  }
+
+  mutating func leave() { front.frontend.leave() }
+}

@@ -1,0 +1,90 @@
+import CommandOptions
+import HostResources
+import LinuxSupport
+import SharedMemory
+import VirtioBlock
+import VirtioEntropy
+import Virtqueue
+
+extension ServedDevice {
+  /// Requests a block device may have in flight.
+  static var slots: Int { 256 }
+
+  /// Opens the host resource of a device and puts the device in front of it; every link makes its
+  /// devices here.
+  ///
+  /// - Parameters:
+  ///   - wakeDescriptor: the event that is signalled when the device has something to do.
+  ///   - log: takes one line for the operator; called from any thread.
+  /// - Throws: one line with the way out.
+  static func make(
+    _ specification: DeviceSpecification, wakeDescriptor: Int32,
+    log: @escaping @Sendable (String) -> Void
+  ) throws(UsageError) -> ServedDevice {
+    guard let size = QueueSize(256) else { preconditionFailure("256 is a queue size") }
+    var arena = PrivateMemory.arena(2 << 20)
+    switch specification {
+    case .block(let block):
+      let host = try openFile(block, wakeDescriptor, log)
+      guard
+        let device = Block(
+          host: host, queueCount: block.queueCount, maximumQueueSize: size, slots: slots,
+          arena: &arena)
+      else { preconditionFailure("2 MiB hold a device") }
+      var served = ServedDevice(.block, arena: &arena)
+      served.block.put(device, at: 0)
+      return served
+    case .entropy:
+      let host: RandomEntropyHost
+      do throws(SystemError) {
+        host = try RandomEntropyHost()
+      } catch { throw UsageError("entropy: the kernel gives no random bytes: \(error.text)") }
+      var served = ServedDevice(.entropy, arena: &arena)
+      served.entropy.put(Entropy(host: host, maximumQueueSize: size), at: 0)
+      return served
+    }
+  }
+
+  private static func openFile(
+    _ block: BlockSpecification, _ wakeDescriptor: Int32,
+    _ log: @escaping @Sendable (String) -> Void
+  ) throws(UsageError) -> FileBlockHost {
+    do throws(FileBlockError) {
+      return try FileBlockHost(
+        path: block.file, isReadOnly: block.isReadOnly, wakeDescriptor: wakeDescriptor,
+        slots: slots, segmentLimit: Block.segmentLimit + 2, workers: block.workers, log: log)
+    } catch { throw UsageError(explain(error)) }
+  }
+
+  private static func explain(_ error: FileBlockError) -> String {
+    switch error {
+    case .open(let path, let cause): "file \(path): \(cause.text)"
+    case .badKind(let path): "file \(path): neither a regular file nor a block device"
+    case .badSize(let path, let size):
+      "file \(path): \(size) bytes, expected a multiple of 512 and not 0; grow it with truncate"
+    case .inUse(let path, let holder):
+      "file \(path): in use by \(holder > 0 ? "pid \(holder)" : "another process");"
+        + " stop it, or give readonly on both sides"
+    case .system(let cause): "starting workers: \(cause.text)"
+    }
+  }
+
+  /// What the device itself has counted: `"kind":"NAME","counter":N,...`, the inside of a JSON
+  /// object.
+  var countersJSON: String {
+    switch kind {
+    case .block:
+      let counters = block[0].counters
+      return "\"kind\":\"block\",\"reads\":\(counters.reads),\"writes\":\(counters.writes),"
+        + "\"flushes\":\(counters.flushes),\"discards\":\(counters.discards),"
+        + "\"bytesRead\":\(counters.bytesRead),\"bytesWritten\":\(counters.bytesWritten),"
+        + "\"ioErrors\":\(counters.ioErrors),\"unsupported\":\(counters.unsupported),"
+        + "\"malformed\":\(counters.malformed)"
+    case .entropy:
+      let counters = entropy[0].counters
+      return "\"kind\":\"entropy\",\"requests\":\(counters.requests),"
+        + "\"bytes\":\(counters.bytes),\"shortAnswers\":\(counters.shortAnswers),"
+        + "\"malformed\":\(counters.malformed)"
+    }
+  }
+}

@@ -1,0 +1,167 @@
+import HostResources
+public import SharedMemory
+import VirtioBlock
+public import VirtioDevice
+import VirtioEntropy
+public import Virtqueue
+
+/// A device of any kind that a back-end process serves, so that one link may carry all of them.
+///
+/// The devices lie in stores of one place: a payload of an enum that cannot be copied can only be
+/// moved out, changed and moved back, once a chain.
+public struct ServedDevice: DeviceModel, ~Copyable {
+  typealias Block = BlockDevice<FileBlockHost>
+  typealias Entropy = EntropyDevice<RandomEntropyHost>
+
+  enum Kind {
+    case block
+    case entropy
+  }
+
+  let kind: Kind
+  var block: PrivateStore<Block>
+  var entropy: PrivateStore<Entropy>
+
+  /// An empty place for every kind; ``make(_:wakeDescriptor:log:)`` fills the one of `kind`.
+  init(_ kind: Kind, arena: inout PrivateArena) {
+    guard let block = PrivateStore<Block>(count: 1, in: &arena),
+      let entropy = PrivateStore<Entropy>(count: 1, in: &arena)
+    else { preconditionFailure("the arena of a device holds its places") }
+    self.kind = kind
+    self.block = block
+    self.entropy = entropy
+  }
+
+  // MARK: DeviceModel
+
+  /// The kind's number (VIRTIO 1.4, chapter 5).
+  public var deviceID: UInt32 {
+    switch kind {
+    case .block: block[0].deviceID
+    case .entropy: entropy[0].deviceID
+    }
+  }
+
+  /// Number of queues.
+  public var queueCount: Int {
+    switch kind {
+    case .block: block[0].queueCount
+    case .entropy: entropy[0].queueCount
+    }
+  }
+
+  /// The largest size of every queue.
+  public var maximumQueueSize: QueueSize {
+    switch kind {
+    case .block: block[0].maximumQueueSize
+    case .entropy: entropy[0].maximumQueueSize
+    }
+  }
+
+  /// Descriptors one chain may have.
+  public var maximumChainLength: Int {
+    switch kind {
+    case .block: block[0].maximumChainLength
+    case .entropy: entropy[0].maximumChainLength
+    }
+  }
+
+  /// Features on offer.
+  public var offeredFeatures: FeatureSet {
+    switch kind {
+    case .block: block[0].offeredFeatures
+    case .entropy: entropy[0].offeredFeatures
+    }
+  }
+
+  /// Bytes of configuration space.
+  public var configurationSize: Int {
+    switch kind {
+    case .block: block[0].configurationSize
+    case .entropy: entropy[0].configurationSize
+    }
+  }
+
+  /// One byte of configuration space.
+  public func configurationByte(at offset: Int) -> UInt8 {
+    switch kind {
+    case .block: block[0].configurationByte(at: offset)
+    case .entropy: entropy[0].configurationByte(at: offset)
+    }
+  }
+
+  /// The driver writes configuration space.
+  public mutating func writeConfiguration(at offset: Int, width: Int, value: UInt64) -> Bool {
+    switch kind {
+    case .block: block[0].writeConfiguration(at: offset, width: width, value: value)
+    case .entropy: entropy[0].writeConfiguration(at: offset, width: width, value: value)
+    }
+  }
+
+  /// DRIVER_OK.
+  public mutating func start(features: FeatureSet) {
+    switch kind {
+    case .block: block[0].start(features: features)
+    case .entropy: entropy[0].start(features: features)
+    }
+  }
+
+  /// Whether another chain of `queue` can be served now.
+  public func canServe(queue: Int) -> Bool {
+    switch kind {
+    case .block: block[0].canServe(queue: queue)
+    case .entropy: entropy[0].canServe(queue: queue)
+    }
+  }
+
+  /// Serves one chain.
+  public mutating func serve(
+    _ chain: consuming TakenChain, _ segments: borrowing ChainSegments, index: Int,
+    on queue: inout DeviceQueue, in region: SharedRegion
+  ) {
+    switch kind {
+    case .block: block[0].serve(chain, segments, index: index, on: &queue, in: region)
+    case .entropy: entropy[0].serve(chain, segments, index: index, on: &queue, in: region)
+    }
+  }
+
+  /// The next finished request.
+  public mutating func nextCompletion() -> DeviceCompletion? {
+    switch kind {
+    case .block: block[0].nextCompletion()
+    case .entropy: entropy[0].nextCompletion()
+    }
+  }
+
+  /// Requests under way.
+  public var inFlightCount: Int {
+    switch kind {
+    case .block: block[0].inFlightCount
+    case .entropy: entropy[0].inFlightCount
+    }
+  }
+
+  /// The driver has reset the device.
+  public mutating func stop() {
+    switch kind {
+    case .block: block[0].stop()
+    case .entropy: entropy[0].stop()
+    }
+  }
+
+  /// The driver has reset one queue.
+  public mutating func cancel(queue: Int) {
+    switch kind {
+    case .block: block[0].cancel(queue: queue)
+    case .entropy: entropy[0].cancel(queue: queue)
+    }
+  }
+
+  /// Whether the configuration space changed.
+  public mutating func takeConfigurationChange() -> Bool {
+    switch kind {
+    case .block: block[0].takeConfigurationChange()
+    case .entropy: entropy[0].takeConfigurationChange()
+    }
+  }
+}

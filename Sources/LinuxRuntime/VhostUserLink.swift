@@ -1,0 +1,269 @@
+import CLinux
+public import CommandOptions
+import LinuxSupport
+import SharedMemory
+import VhostUser
+import VirtioDevice
+import Virtqueue
+
+/// One device served over vhost-user on a socket: one front-end at a time, for ever.
+///
+/// The same process, options and devices as over ivshmem; the front-end is a VMM (QEMU, crosvm) or
+/// User-Mode Linux.
+public struct VhostUserLink: ~Copyable {
+  private enum Tag {
+    static var listener: UInt64 { 1 }
+    static var socket: UInt64 { 2 }
+    static var wake: UInt64 { 3 }
+  }
+
+  private enum Phase: Equatable {
+    case idle
+    case connected
+    /// The front-end is gone; requests still end.
+    case ending
+  }
+
+  private let path: String
+  private let spin: UInt64
+  private let log: @Sendable (String) -> Void
+  private let listener: Descriptor
+  private let epoll: Descriptor
+  private let wake: Descriptor
+  private var served: VhostUserDevice<ServedDevice>
+  private var socket: VhostUserSocket?
+  private var phase = Phase.idle
+  private var message = VhostUserMessage()
+  private var reply = VhostUserMessage()
+  /// A message waits until no request is in flight.
+  private var isWaiting = false
+  /// The socket was signalled and not yet emptied.
+  private var hasInput = false
+  private var tags = [UInt64](repeating: 0, count: 32)
+
+  /// Messages carried out before the rings are looked at again.
+  private static var messageLimit: Int { 64 }
+  /// Steps between two looks at the descriptors while there is work.
+  private static var stepsPerLook: Int { 16 }
+
+  /// Opens the device and listens on the socket; nothing is half-started when this throws.
+  public static func open(
+    path: String, device specification: DeviceSpecification, _ runner: BackendOptions
+  ) throws(UsageError) -> VhostUserLink {
+    let wake = try checked(path, cl_eventfd())
+    let device = try ServedDevice.make(
+      specification, wakeDescriptor: wake.number, log: runner.log)
+    do throws(SystemError) {
+      let epoll = try Descriptor(cl_epoll())
+      let served = try makeServed(device, epoll.number)
+      let listener = try listen(path)
+      for (number, tag) in [(listener.number, Tag.listener), (wake.number, Tag.wake)] {
+        _ = try SystemError.check(cl_epoll_add(epoll.number, number, tag, 1))
+      }
+      return VhostUserLink(path, runner, listener, epoll, wake, served)
+    } catch { throw UsageError("--vhost-user \(path): \(error.text)") }
+  }
+
+  private static func makeServed(
+    _ device: consuming ServedDevice, _ epoll: Int32
+  ) throws(SystemError) -> VhostUserDevice<ServedDevice> {
+    var arena = PrivateMemory.arena(
+      VhostUserDevice<ServedDevice>.privateBytes(
+        queues: device.queueCount, size: Int(device.maximumQueueSize.rawValue)))
+    return try VhostUserDevice<ServedDevice>.make(device, epoll: epoll, arena: &arena)
+  }
+
+  private init(
+    _ path: String, _ runner: BackendOptions, _ listener: consuming Descriptor,
+    _ epoll: consuming Descriptor, _ wake: consuming Descriptor,
+    _ served: consuming VhostUserDevice<ServedDevice>
+  ) {
+    self.path = path
+    spin = runner.spinNanoseconds
+    log = runner.log
+    self.listener = listener
+    self.epoll = epoll
+    self.wake = wake
+    self.served = served
+  }
+
+  /// The event that ends a sleep.
+  public var wakeDescriptor: Int32 { wake.number }
+
+  private func say(_ text: String) { log("vhost-user \(path): \(text)") }
+
+  // MARK: The loop
+
+  /// Serves until `shouldStop` says so.
+  public mutating func run(_ shouldStop: () -> Bool) -> LinkReport {
+    say("waiting for a front-end")
+    var idleSince: UInt64 = 0
+    var steps = 0
+    while !shouldStop() {
+      let isBusy = advance()
+      steps &+= 1
+      if isBusy || hasInput {
+        idleSince = 0
+        if steps % Self.stepsPerLook == 0 { look(timeout: 0) }
+        continue
+      }
+      if spin > 0, phase == .connected {
+        if steps & 15 != 0 {
+          Ordering.spinHint()
+          continue
+        }
+        let now = cl_monotonic_ns()
+        if idleSince == 0 { idleSince = now }
+        if now - idleSince < spin {
+          look(timeout: 0)
+          continue
+        }
+      }
+      idleSince = 0
+      if served.prepareToSleep() { look(timeout: -1) }
+      served.wake()
+    }
+    return finish()
+  }
+
+  /// One step of everything; whether something moved.
+  private mutating func advance() -> Bool {
+    switch phase {
+    case .idle: return false
+    case .connected:
+      do throws(VhostUserError) {
+        let moved = try served.step(isDraining: isWaiting)
+        if let broken = served.takeBrokenRing() { say(broken.text + "; the ring has stopped") }
+        return try isWaiting || hasInput ? carryOutMessages() || moved : moved
+      } catch {
+        end(error)
+        return true
+      }
+    case .ending:
+      let moved = stepOnce()
+      guard served.isQuiet else { return moved }
+      served.end()
+      phase = .idle
+      return true
+    }
+  }
+
+  private mutating func stepOnce() -> Bool {
+    do throws(VhostUserError) {
+      return try served.step(isDraining: true)
+    } catch { return true }
+  }
+
+  private mutating func end(_ error: VhostUserError) {
+    if case .closed(inMessage: false) = error {
+      say("the front-end left")
+    } else {
+      served.noteViolation()
+      say("the connection is ended: \(error.text)")
+    }
+    if let open = socket.take() { cl_epoll_remove(epoll.number, open.descriptor.number) }
+    message.clear()
+    isWaiting = false
+    hasInput = false
+    served.abort()
+    phase = .ending
+  }
+
+  // MARK: Messages
+
+  private mutating func carryOutMessages() throws(VhostUserError) -> Bool {
+    var moved = false
+    for _ in 0..<Self.messageLimit {
+      if !isWaiting {
+        guard try receive() else {
+          hasInput = false
+          return moved
+        }
+      }
+      let handling = try served.handle(&message, reply: &reply)
+      isWaiting = handling == .wait
+      if isWaiting { return moved }
+      moved = true
+      if case .reply(let descriptor) = handling { try send(descriptor) }
+    }
+    return moved
+  }
+
+  private mutating func receive() throws(VhostUserError) -> Bool {
+    guard socket != nil else { return false }
+    return try socket!.receive(&message)
+  }
+
+  private mutating func send(_ descriptor: Int32) throws(VhostUserError) {
+    guard socket != nil else { return }
+    try socket!.send(reply, descriptor: descriptor)
+  }
+
+  // MARK: Descriptors
+
+  private mutating func look(timeout: Int64) {
+    let number = epoll.number
+    let count = unsafe tags.withUnsafeMutableBufferPointer { tags in
+      guard let base = tags.baseAddress else { return 0 }
+      return unsafe cl_epoll_wait(number, base, UInt32(tags.count), timeout)
+    }
+    // Every descriptor signals once: kicks and finished requests need no answer but the next look
+    // at the rings.
+    for index in 0..<max(0, count) {
+      switch tags[index] {
+      case Tag.listener: acceptAll()
+      case Tag.socket: hasInput = true
+      default: break
+      }
+    }
+  }
+
+  private mutating func acceptAll() {
+    // Bounded by the backlog of the socket.
+    for _ in 0..<8 {
+      let result = cl_accept(listener.number)
+      guard result >= 0 else { return }
+      let connection = Descriptor(owning: Int32(truncatingIfNeeded: result))
+      let pid = cl_peer_pid(connection.number)
+      guard phase == .idle else {
+        say("pid \(pid) was turned away: a front-end is connected already")
+        continue
+      }
+      guard cl_epoll_add(epoll.number, connection.number, Tag.socket, 1) >= 0 else { continue }
+      socket = VhostUserSocket(owning: connection)
+      phase = .connected
+      hasInput = true
+      served.begin()
+      say("front-end connected (pid \(pid))")
+    }
+  }
+
+  // MARK: The end
+
+  private mutating func finish() -> LinkReport {
+    if phase == .connected { end(.closed(inMessage: false)) }
+    let deadline = cl_monotonic_ns() + 5_000_000_000
+    while phase == .ending, cl_monotonic_ns() < deadline {
+      if !advance() { look(timeout: 100_000_000) }
+    }
+    _ = unsafe cl_unlink(path)
+    say("left")
+    let count = served.counters
+    var json = "{\"vhostUser\":\"\(path)\",\"connections\":\(count.connections),"
+    json += "\"messages\":\(count.messages),\"violations\":\(count.violations),"
+    json += "\"calls\":\(count.calls),\"devices\":[{\"slot\":0,\"chains\":\(count.chains),"
+    json += "\"resumed\":\(count.resumed),\"queueErrors\":\(count.queueErrors),"
+    json += served.device.countersJSON + "}]}"
+    return LinkReport(json: json)
+  }
+}
+
+private func checked(_ path: String, _ result: Int) throws(UsageError) -> Descriptor {
+  do throws(SystemError) {
+    return try Descriptor(result)
+  } catch { throw UsageError("--vhost-user \(path): \(error.text)") }
+}
+
+private func listen(_ path: String) throws(SystemError) -> Descriptor {
+  try Descriptor(unsafe cl_listen_stream(path))
+}

@@ -1,0 +1,1 @@
+../VirtioBlockTests/BlockRig.swift

@@ -1,0 +1,157 @@
+import CLinux
+import CommandOptions
+import Foundation
+import LinuxRuntime
+import LinuxSupport
+import Testing
+import VhostUser
+import VirtioDevice
+
+/// A vhost-user socket served on a thread of this process.
+@safe
+final class ServedSocket: @unchecked Sendable {
+  let folder: URL
+  let path: String
+  let image: URL
+  private let flag: UnsafeMutablePointer<UInt32>
+  private var wake: Int32 = -1
+  private var done = DispatchSemaphore(value: 0)
+  private let lock = NSLock()
+  private var lines: [String] = []
+
+  init(imageBytes: Int = 1 << 20) throws {
+    folder = FileManager.default.temporaryDirectory.appendingPathComponent(
+      "cellmate-test-\(UInt64.random(in: 0...UInt64.max))")
+    try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+    path = folder.appendingPathComponent("vhost.sock").path
+    image = folder.appendingPathComponent("disk.img")
+    unsafe flag = .allocate(capacity: 1)
+    unsafe flag.initialize(to: 0)
+    var dice = VhostDice(state: 77)
+    let bytes = (0..<imageBytes).map { _ in UInt8(truncatingIfNeeded: dice.next()) }
+    try Data(bytes).write(to: image)
+  }
+
+  /// Starts to serve the image.
+  func start() throws {
+    var options = BackendOptions()
+    options.log = { [self] line in
+      lock.lock()
+      lines.append(line)
+      lock.unlock()
+    }
+    let opened = try VhostUserLink.open(
+      path: path, device: try DeviceSpecification("block,file=\(image.path)"), options)
+    wake = opened.wakeDescriptor
+    _ = unsafe cl_word_exchange(flag, 0)
+    done = DispatchSemaphore(value: 0)
+    // SAFETY: only the new thread touches the link from here on.
+    nonisolated(unsafe) var link: VhostUserLink? = opened
+    Thread.detachNewThread { [self] in
+      var own = unsafe link.take()
+      _ = own?.run { unsafe cl_word_load(self.flag) != 0 }
+      own = nil
+      done.signal()
+    }
+  }
+
+  func stop() {
+    _ = unsafe cl_word_exchange(flag, 1)
+    _ = cl_event_signal(wake)
+    done.wait()
+  }
+
+  /// Whether a log line holds `text`.
+  func hasLogged(_ text: String) -> Bool {
+    lock.lock()
+    defer { lock.unlock() }
+    return lines.contains { $0.contains(text) }
+  }
+
+  deinit {
+    try? FileManager.default.removeItem(at: folder)
+    unsafe flag.deallocate()
+  }
+}
+
+@Suite(.serialized) struct ServedSocketTests {
+  static func tool(_ action: String, _ words: [String]) throws {
+    let given = try CommandOptions(words + ["--quiet", "--json"], BlockTool.options)
+    try BlockTool(action, given).run()
+  }
+
+  /// Our driver side against our device side: the whole way through socket, rings and file.
+  @Test func aDiskIsReadAndWritten() throws {
+    let served = try ServedSocket()
+    try served.start()
+    let copy = served.folder.appendingPathComponent("copy.img")
+    try Self.tool("read", ["--vhost-user", served.path, "--file", copy.path, "--size", "16K"])
+    #expect(try Data(contentsOf: copy) == Data(contentsOf: served.image))
+    let other = Data((0..<65536).map { UInt8(truncatingIfNeeded: $0 &* 7) })
+    try other.write(to: copy)
+    try Self.tool(
+      "write", ["--vhost-user", served.path, "--file", copy.path, "--offset", "128K"])
+    served.stop()
+    let image = try Data(contentsOf: served.image)
+    #expect(image[(128 << 10)..<(192 << 10)] == other)
+    #expect(!FileManager.default.fileExists(atPath: served.path))
+  }
+
+  /// A back-end that was killed leaves its socket file behind; the next one takes its place.
+  @Test func aSocketThatNobodyServesIsReplaced() throws {
+    let served = try ServedSocket()
+    _ = try Descriptor(unsafe cl_listen_stream(served.path))
+    try served.start()
+    served.stop()
+  }
+
+  @Test func aSocketThatIsServedIsNotTaken() throws {
+    let served = try ServedSocket()
+    try served.start()
+    #expect(throws: UsageError.self) {
+      _ = try VhostUserLink.open(
+        path: served.path,
+        device: try DeviceSpecification("block,file=\(served.image.path),readonly"),
+        BackendOptions())
+    }
+    served.stop()
+  }
+
+  /// Garbage ends the connection with a reason in the log; the next front-end is served.
+  @Test func garbageOnTheSocketEndsTheConnectionOnly() throws {
+    let served = try ServedSocket()
+    try served.start()
+    for seed in 1...20 {
+      var dice = VhostDice(state: UInt64(seed))
+      let client = try Descriptor(unsafe cl_connect_stream(served.path))
+      let bytes = (0..<200).map { _ in UInt8(truncatingIfNeeded: dice.next()) }
+      _ = unsafe bytes.withUnsafeBytes { buffer in
+        unsafe buffer.baseAddress.map { unsafe cl_send(client.number, $0, buffer.count, nil, 0) }
+      }
+      // The connection ends: the other side closes it.
+      var entry = cl_poll_entry(fd: client.number, events: Int16(CL_POLL_IN), revents: 0)
+      #expect(unsafe cl_poll_ns(&entry, 1, 10_000_000_000) == 1)
+    }
+    let copy = served.folder.appendingPathComponent("copy.img")
+    try Self.tool("read", ["--vhost-user", served.path, "--file", copy.path])
+    #expect(try Data(contentsOf: copy) == Data(contentsOf: served.image))
+    served.stop()
+    #expect(served.hasLogged("the connection is ended"))
+  }
+
+  @Test func aSecondFrontEndIsTurnedAway() throws {
+    let served = try ServedSocket()
+    try served.start()
+    var first = try VhostUserFrontend.connect(path: served.path, patience: 5_000_000_000)
+    var arena = PrivateMemory.arena(1 << 16)
+    let memory = try DriverMemory.make(1 << 20, arena: &arena)
+    _ = try first.negotiate(wanted: FeatureSet.version1, memory: memory)
+    var second = try VhostUserFrontend.connect(path: served.path, patience: 5_000_000_000)
+    #expect(throws: VhostUserFrontendError.self) {
+      _ = try second.negotiate(wanted: FeatureSet.version1, memory: memory)
+    }
+    #expect(try first.queueCount() == 1)
+    served.stop()
+    #expect(served.hasLogged("was turned away"))
+  }
+}
