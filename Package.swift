@@ -164,7 +164,10 @@ let tests: [Target] = [
     swiftSettings: strict),
   .testTarget(
     name: "CellTests",
-    dependencies: ["CellFormat", "CellCheck", "CellPicture", "CellGenerate", "DeviceTree"],
+    dependencies: [
+      "CellFormat", "CellCheck", "CellPicture", "CellGenerate", "DeviceTree", "CommandOptions",
+      "LinuxRuntime",
+    ],
     swiftSettings: strict),
   .testTarget(
     name: "VirtioBlockTests",

@@ -23,13 +23,29 @@ public enum OutputFolder {
     }
   }
 
+  /// What an earlier run into the folder chose; nothing, when there was none.
+  public static func placement(in folder: String) throws(GenerateError) -> Placement {
+    let path = "\(folder)/\(Placement.fileName)"
+    switch SystemCalls.read(path, limit: YAMLDocument.maximumBytes) {
+    case .failure(let failure) where SystemCalls.isMissing(failure): return Placement()
+    default: break
+    }
+    switch text(of: path) {
+    case .success(let text): return try Placement(yaml: text, file: path)
+    case .failure(let failure):
+      throw GenerateError(
+        "Y07", at: InputPlace(file: path, line: 1, column: 1), "cannot be read: \(failure.message)",
+        fix: "mend or remove it, or add --fresh to choose every place anew")
+    }
+  }
+
   /// Compares artefacts with what is in the folder.
   public static func changes(_ artefacts: [Artefact], in folder: String) -> [Change] {
     artefacts.map { artefact in
       switch SystemCalls.read("\(folder)/\(artefact.name)", limit: artefact.bytes.count) {
       case .success(let bytes): bytes == artefact.bytes ? .same : .changed
       case .failure(let failure):
-        failure.message == SystemCalls.text(2) ? .new : .changed  // 2: ENOENT
+        SystemCalls.isMissing(failure) ? .new : .changed
       }
     }
   }

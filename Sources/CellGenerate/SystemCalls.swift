@@ -4,6 +4,11 @@ import Glibc
 enum SystemCalls {
   static func text(_ code: Int32) -> String { unsafe String(cString: strerror(code)) }
 
+  /// Whether a file could not be read because there is none.
+  static func isMissing(_ failure: LoadFailure) -> Bool {
+    failure.message == text(ENOENT) || failure.message == text(ENOTDIR)
+  }
+
   /// Reads a regular file of at most `limit` bytes.
   static func read(_ path: String, limit: Int) -> Result<[UInt8], LoadFailure> {
     let descriptor = unsafe open(path, O_RDONLY | O_CLOEXEC)
