@@ -87,6 +87,20 @@ let workstation: [Target] = [
     swiftSettings: strict),
 ]
 
+/// The face of libcellmate.so. In SwiftPM it is an ordinary Swift library; `./dev library` builds
+/// the same sources as one Embedded module, which needs the C library alone.
+let library: [Target] = [
+  .target(name: "CCellmate"),
+  .target(
+    name: "Cellmate",
+    dependencies: [
+      "CCellmate", "CLinux", "CommandOptions", "SharedMemory", "IVShmem", "Virtqueue",
+      "VirtioDevice", "VirtioTransport", "VirtioBlock", "DeviceRuntime", "SimulatorPeer",
+      "LinuxRuntime",
+    ],
+    swiftSettings: strict),
+]
+
 /// Programs compose; they hold no logic that a test would want.
 let programs: [Target] = [
   .target(name: "CommandOptions", swiftSettings: strict),
@@ -138,6 +152,13 @@ let fuzzers: [Target] = [
   .executableTarget(
     name: "VhostUserFuzz", dependencies: ["FuzzTargets"], path: "Fuzz/VhostUserFuzz",
     swiftSettings: strict),
+  .target(
+    name: "CellFuzzTargets",
+    dependencies: ["CellFormat", "CellCheck", "CellPicture", "DeviceTree"],
+    path: "Fuzz/CellTargets", swiftSettings: strict),
+  .executableTarget(
+    name: "CellFuzz", dependencies: ["CellFuzzTargets"], path: "Fuzz/CellFuzz",
+    swiftSettings: strict),
 ]
 
 let tests: [Target] = [
@@ -165,8 +186,8 @@ let tests: [Target] = [
   .testTarget(
     name: "CellTests",
     dependencies: [
-      "CellFormat", "CellCheck", "CellPicture", "CellGenerate", "DeviceTree", "CommandOptions",
-      "LinuxRuntime",
+      "CellFormat", "CellCheck", "CellPicture", "CellGenerate", "DeviceTree", "CellFuzzTargets",
+      "CommandOptions", "LinuxRuntime",
     ],
     swiftSettings: strict),
   .testTarget(
@@ -199,10 +220,10 @@ let tests: [Target] = [
 
 let package = Package(
   name: "cellmate",
-  products: [],
+  products: [.library(name: "cellmate", type: .dynamic, targets: ["Cellmate"])],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
     .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
   ],
-  targets: core + linux + workstation + programs + cellTool + benchmarks + fuzzers + tests
+  targets: core + linux + workstation + library + programs + cellTool + benchmarks + fuzzers + tests
 )

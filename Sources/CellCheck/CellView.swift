@@ -87,6 +87,8 @@ struct CellView {
   let isRoot: Bool
   let cell: CellConfiguration
   let endpoints: [Endpoint]
+  /// The first endpoint (index into `endpoints`) at a BDF.
+  let endpointAtBDF: [UInt16: Int]
   /// Which endpoint (index into `endpoints`) a memory region belongs to.
   let endpointOfRegion: [Int: Int]
   /// The INTIDs the cell owns: of entries that name the distributor.
@@ -122,6 +124,9 @@ struct CellView {
       }
     }
     endpointOfRegion = owners
+    endpointAtBDF = Dictionary(
+      endpoints.enumerated().map { ($0.element.device.bdf, $0.offset) },
+      uniquingKeysWith: { first, _ in first })
     var interrupts = InterruptSet()
     for chip in cell.irqchips where distributor == nil || chip.address == distributor {
       interrupts.add(chip)

@@ -20,17 +20,19 @@ extension Checker {
 
   private mutating func checkSystems() {
     let systems = cells.filter(\.isRoot)
+    let count = cells.count
     if systems.isEmpty, let first = cells.first {
       report(
-        "N03", first, "set", "no system configuration among the \(cells.count) files",
+        "N03", first, "set", "no system configuration among the \(count) files",
         means: "memory, interrupts and CPUs are not compared with the root cell's, and whatever "
           + "needs the interrupt controller or virtual PCI is not checked",
         fix: "name the root cell's file as well; the order of the files does not matter")
     }
     for view in systems.dropFirst() {
+      let first = systems[0].file
       report(
         "E03", view, "set",
-        "a second system configuration; the first is \(systems[0].file)",
+        "a second system configuration; the first is \(first)",
         means: "only one can be enabled, and it is not clear which the cells belong to: nothing "
           + "is compared with a root cell",
         fix: "check each system with its own cells")

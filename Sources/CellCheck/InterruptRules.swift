@@ -139,9 +139,9 @@ extension Checker {
         fix: "choose a vpci_irq_base for the guest that is four apart from the root cell's")
     }
   }
+}
 
-  private func listText(_ numbers: [Int]) -> String {
-    let shown = numbers.prefix(8).map { String($0) }.joined(separator: ", ")
-    return "SPI \(shown)" + (numbers.count > 8 ? " and \(numbers.count - 8) more" : "")
-  }
+private func listText(_ numbers: [Int]) -> String {
+  let shown = numbers.prefix(8).map { String($0) }.joined(separator: ", ")
+  return "SPI \(shown)" + (numbers.count > 8 ? " and \(numbers.count - 8) more" : "")
 }

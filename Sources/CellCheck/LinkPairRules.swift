@@ -107,16 +107,6 @@ extension Checker {
           + "same id)" : "set shmem_protocol to the same value at all ends")
   }
 
-  private func protocolText(_ value: UInt16) -> String {
-    switch value {
-    case 0: "0 (undefined)"
-    case 1: "1 (veth)"
-    case 0xc000...: "\(hex(value)) (virtio back-end, id \(value - 0xc000))"
-    case 0x8000...: "\(hex(value)) (virtio front-end, id \(value - 0x8000))"
-    default: hex(value)
-    }
-  }
-
   private mutating func reportLonely(_ all: [End]) {
     // Every end is compared with every other: a hostile file could hold 65536.
     let lonely = Array(all.prefix(256))
@@ -164,5 +154,15 @@ extension Checker {
         + ends.prefix(16).map { "link \($0.endpoint.name)" }.joined(separator: ", "),
       means: "nothing happens on the link; its memory stays reserved",
       fix: "name the guest that uses it, or leave it")
+  }
+}
+
+private func protocolText(_ value: UInt16) -> String {
+  switch value {
+  case 0: "0 (undefined)"
+  case 1: "1 (veth)"
+  case 0xc000...: "\(hex(value)) (virtio back-end, id \(value - 0xc000))"
+  case 0x8000...: "\(hex(value)) (virtio front-end, id \(value - 0x8000))"
+  default: hex(value)
   }
 }

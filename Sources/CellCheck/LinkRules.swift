@@ -90,14 +90,18 @@ extension Checker {
   }
 
   private mutating func checkAlignment(_ view: CellView, _ endpoint: Endpoint) {
+    let page = set.pageSize
     for (number, section) in endpoint.sections.enumerated() {
       let mixed = section.physicalStart | section.virtualStart | section.size
-      guard section.size > 0, mixed & 0xfff != 0 else { continue }
+      guard section.size > 0, mixed & (page &- 1) != 0 else { continue }
       report(
         "E15", view, view.place(region: endpoint.firstRegion + number),
         "phys_start \(hex(section.physicalStart)), virt_start \(hex(section.virtualStart)), size "
-          + "\(hex(section.size)): not all are multiples of 0x1000",
-        means: "the section is emulated access by access or mapped at another place than meant",
+          + "\(hex(section.size)): not all are multiples of \(hex(page))",
+        means: mixed & 0xfff != 0
+          ? "the section is emulated access by access or mapped at another place than meant"
+          : "a kernel with pages of \(page >> 10) KiB cannot map the section, or maps a "
+            + "neighbour with it",
         fix: "move the section to a page and round its size up to pages, at all ends")
       return
     }
@@ -133,9 +137,7 @@ extension Checker {
 
   private mutating func checkRootShared(_ view: CellView, _ endpoint: Endpoint) {
     guard !view.isRoot, let root,
-      let other = root.endpoints.first(where: {
-        $0.device.bdf == endpoint.device.bdf
-      })
+      let number = root.endpointAtBDF[endpoint.device.bdf]
     else { return }
     let lacking = endpoint.sections.enumerated().filter {
       $0.element.size > 0 && !$0.element.flags.contains(.rootShared)
@@ -144,7 +146,7 @@ extension Checker {
     report(
       "E17", view, view.place(region: endpoint.firstRegion + first.offset),
       "ROOTSHARED is missing (\(lacking.count) of \(endpoint.sections.count) sections), and the "
-        + "root cell is peer \(other.id)",
+        + "root cell is peer \(root.endpoints[number].id)",
       means: "creating the cell unmaps the memory from the root cell, whose next access is a fault",
       fix: "add JAILHOUSE_MEM_ROOTSHARED to the sections of the guest")
   }

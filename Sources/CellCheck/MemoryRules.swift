@@ -109,15 +109,6 @@ extension Checker {
       fix: "flag the region READ, WRITE, EXECUTE and LOADABLE")
   }
 
-  private func namesOfMissing(_ wanted: MemoryFlags, in flags: MemoryFlags) -> String {
-    let names: [(MemoryFlags, String)] = [
-      (.read, "READ"), (.write, "WRITE"), (.execute, "EXECUTE"), (.loadable, "LOADABLE"),
-      (.dma, "DMA"),
-    ]
-    return names.filter { wanted.contains($0.0) && !flags.contains($0.0) }.map(\.1)
-      .joined(separator: ", ")
-  }
-
   private mutating func checkLinuxMemory(_ view: CellView) {
     guard view.looksLikeLinux else { return }
     for (index, region) in view.cell.memoryRegions.enumerated()
@@ -189,4 +180,13 @@ extension Checker {
       means: "the region shows a page of the hypervisor instead of what phys_start names",
       fix: "take COMM_REGION out of the flags")
   }
+}
+
+private func namesOfMissing(_ wanted: MemoryFlags, in flags: MemoryFlags) -> String {
+  let names: [(MemoryFlags, String)] = [
+    (.read, "READ"), (.write, "WRITE"), (.execute, "EXECUTE"), (.loadable, "LOADABLE"),
+    (.dma, "DMA"),
+  ]
+  return names.filter { wanted.contains($0.0) && !flags.contains($0.0) }.map(\.1)
+    .joined(separator: ", ")
 }

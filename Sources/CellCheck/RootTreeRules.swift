@@ -112,6 +112,7 @@ extension Checker {
       }
     }
     var seen: Set<String> = []
+    let windows = Set(busWindows.map(\.name))
     for (name, span) in wanted {
       guard let free = memory.unreserved(in: span), seen.insert(name).inserted else { continue }
       report(
@@ -119,7 +120,7 @@ extension Checker {
         "\(free.text) of \(name) is memory of Linux and not reserved",
         means: "Linux of the root cell keeps its data there until the other writes over it",
         fix: "cut it out of /memory"
-          + (busWindows.contains { $0.name == name }
+          + (windows.contains(name)
             ? " (a reservation would not do)" : " or reserve it with no-map")
           + ", unless the boot loader or mem= does")
     }

@@ -27,7 +27,7 @@ extension Checker {
       guard !elsewhere.contains(where: { $0.overlaps(span) }) else { continue }
       if let number = view.endpointOfRegion[index] {
         let bdf = view.endpoints[number].device.bdf
-        if root.endpoints.contains(where: { $0.device.bdf == bdf }) { continue }
+        if root.endpointAtBDF[bdf] != nil { continue }
       }
       let rest = owned.gaps(in: span)
       guard let first = rest.first else { continue }
@@ -89,8 +89,8 @@ extension Checker {
   ) -> Bool {
     one.device.bdf == two.device.bdf
       || one.sections.first?.physicalStart == two.sections.first?.physicalStart
-        && !other.endpoints.contains { $0.device.bdf == one.device.bdf }
-        && !view.endpoints.contains { $0.device.bdf == two.device.bdf }
+        && other.endpointAtBDF[one.device.bdf] == nil
+        && view.endpointAtBDF[two.device.bdf] == nil
   }
 
   private mutating func checkStreams(_ view: CellView, _ other: CellView) {

@@ -1,8 +1,9 @@
-import CommandOptions
+public import CommandOptions
 import HostResources
 import LinuxSupport
-import SharedMemory
+public import SharedMemory
 import VirtioBlock
+import VirtioConsole
 import VirtioEntropy
 import Virtqueue
 
@@ -10,19 +11,28 @@ extension ServedDevice {
   /// Requests a block device may have in flight.
   static var slots: Int { 256 }
 
+  /// The same, for a process that keeps its devices: the books are never given back.
+  static func make(
+    _ specification: DeviceSpecification, wakeDescriptor: Int32,
+    log: @escaping @Sendable (String) -> Void
+  ) throws(UsageError) -> ServedDevice {
+    var arena = PrivateMemory.arena(2 << 20)
+    return try make(specification, wakeDescriptor: wakeDescriptor, arena: &arena, log: log)
+  }
+
   /// Opens the host resource of a device and puts the device in front of it; every link makes its
   /// devices here.
   ///
   /// - Parameters:
   ///   - wakeDescriptor: the event that is signalled when the device has something to do.
+  ///   - arena: at least 2 MiB for its books, which has to stay as long as the device.
   ///   - log: takes one line for the operator; called from any thread.
   /// - Throws: one line with the way out.
-  static func make(
-    _ specification: DeviceSpecification, wakeDescriptor: Int32,
+  public static func make(
+    _ specification: DeviceSpecification, wakeDescriptor: Int32, arena: inout PrivateArena,
     log: @escaping @Sendable (String) -> Void
   ) throws(UsageError) -> ServedDevice {
     guard let size = QueueSize(256) else { preconditionFailure("256 is a queue size") }
-    var arena = PrivateMemory.arena(2 << 20)
     switch specification {
     case .block(let block):
       let host = try openFile(block, wakeDescriptor, log)
@@ -33,6 +43,14 @@ extension ServedDevice {
       else { preconditionFailure("2 MiB hold a device") }
       var served = ServedDevice(.block, arena: &arena)
       served.block.put(device, at: 0)
+      return served
+    case .console(let console):
+      let host = try openConsole(console, wakeDescriptor, log)
+      guard let device = Console(host: host, maximumQueueSize: size, arena: &arena) else {
+        preconditionFailure("2 MiB hold a device")
+      }
+      var served = ServedDevice(.console, arena: &arena)
+      served.console.put(device, at: 0)
       return served
     case .entropy:
       let host: RandomEntropyHost
@@ -69,6 +87,33 @@ extension ServedDevice {
     }
   }
 
+  private static func openConsole(
+    _ console: ConsoleSpecification, _ wakeDescriptor: Int32,
+    _ log: @escaping @Sendable (String) -> Void
+  ) throws(UsageError) -> LinuxConsoleHost {
+    do throws(ConsoleHostError) {
+      let host = try LinuxConsoleHost(console.ports, wakeDescriptor: wakeDescriptor, log: log)
+      for port in 0..<host.portCount {
+        let path = host.path(port: port)
+        log("console port \(port): \(path.isEmpty ? "standard input and output" : path)")
+      }
+      return host
+    } catch { throw UsageError("console: \(explain(error))") }
+  }
+
+  private static func explain(_ error: ConsoleHostError) -> String {
+    switch error {
+    case .system(let what, let cause): "\(what): \(cause.text)"
+    case .stdioTwice: "stdio is in use by another port of this process; a process has one"
+    case .linkInTheWay(let path):
+      "pty=\(path): something that is no symbolic link lies there; remove it or choose another name"
+    case .linkInUse(let path):
+      "pty=\(path): another ivshmem-backend keeps this link; stop it or choose another name"
+    case .socketInUse(let path):
+      "socket=\(path): another process answers there; stop it or choose another path"
+    }
+  }
+
   /// What the device itself has counted: `"kind":"NAME","counter":N,...`, the inside of a JSON
   /// object.
   var countersJSON: String {
@@ -80,6 +125,17 @@ extension ServedDevice {
         + "\"bytesRead\":\(counters.bytesRead),\"bytesWritten\":\(counters.bytesWritten),"
         + "\"ioErrors\":\(counters.ioErrors),\"unsupported\":\(counters.unsupported),"
         + "\"malformed\":\(counters.malformed)"
+    case .console:
+      let counters = console[0].counters
+      return "\"kind\":\"console\",\"bytesToDriver\":\(counters.bytesToDriver),"
+        + "\"bytesFromDriver\":\(counters.bytesFromDriver),"
+        + "\"bytesDropped\":\(counters.bytesDropped),"
+        + "\"bytesLost\":\(console[0].host.lostCount),"
+        + "\"blockedChains\":\(counters.blockedChains),"
+        + "\"messagesFromDriver\":\(counters.messagesFromDriver),"
+        + "\"messagesToDriver\":\(counters.messagesToDriver),"
+        + "\"badMessages\":\(counters.badMessages),\"shortBuffers\":\(counters.shortBuffers),"
+        + "\"emergencyWrites\":\(counters.emergencyWrites)"
     case .entropy:
       let counters = entropy[0].counters
       return "\"kind\":\"entropy\",\"requests\":\(counters.requests),"

@@ -27,7 +27,7 @@ public struct VhostUserLink: ~Copyable {
   private let path: String
   private let spin: UInt64
   private let log: @Sendable (String) -> Void
-  private let listener: Descriptor
+  private let listener: ListeningSocket
   private let epoll: Descriptor
   private let wake: Descriptor
   private var served: VhostUserDevice<ServedDevice>
@@ -56,12 +56,12 @@ public struct VhostUserLink: ~Copyable {
     do throws(SystemError) {
       let epoll = try Descriptor(cl_epoll())
       let served = try makeServed(device, epoll.number)
-      let listener = try listen(path)
+      let listener = try ListeningSocket(path)
       for (number, tag) in [(listener.number, Tag.listener), (wake.number, Tag.wake)] {
         _ = try SystemError.check(cl_epoll_add(epoll.number, number, tag, 1))
       }
       return VhostUserLink(path, runner, listener, epoll, wake, served)
-    } catch { throw UsageError("--vhost-user \(path): \(error.text)") }
+    } catch { throw UsageError("--vhost-user \(path): \(ListeningSocket.explain(error))") }
   }
 
   private static func makeServed(
@@ -74,7 +74,7 @@ public struct VhostUserLink: ~Copyable {
   }
 
   private init(
-    _ path: String, _ runner: BackendOptions, _ listener: consuming Descriptor,
+    _ path: String, _ runner: BackendOptions, _ listener: consuming ListeningSocket,
     _ epoll: consuming Descriptor, _ wake: consuming Descriptor,
     _ served: consuming VhostUserDevice<ServedDevice>
   ) {
@@ -246,7 +246,6 @@ public struct VhostUserLink: ~Copyable {
     while phase == .ending, cl_monotonic_ns() < deadline {
       if !advance() { look(timeout: 100_000_000) }
     }
-    _ = unsafe cl_unlink(path)
     say("left")
     let count = served.counters
     var json = "{\"vhostUser\":\"\(path)\",\"connections\":\(count.connections),"
@@ -262,8 +261,4 @@ private func checked(_ path: String, _ result: Int) throws(UsageError) -> Descri
   do throws(SystemError) {
     return try Descriptor(result)
   } catch { throw UsageError("--vhost-user \(path): \(error.text)") }
-}
-
-private func listen(_ path: String) throws(SystemError) -> Descriptor {
-  try Descriptor(unsafe cl_listen_stream(path))
 }

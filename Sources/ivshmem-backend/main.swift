@@ -9,8 +9,7 @@ let specifications = [
   OptionSpecification(
     "vhost-user", "PATH", "a socket for a VMM or User-Mode Linux instead of a link; one device"),
   OptionSpecification(
-    "device", "block,file=PATH",
-    "a device of the link or socket before it; readonly queues=N workers=N"),
+    "device", "KIND[,...]", "a device of the link or socket before it; kinds are below"),
   OptionSpecification("config", "FILE", "a file with lines 'name = value', the same names"),
   OptionSpecification("spin", "MICROSECONDS", "look this long before sleeping (default 0)"),
   OptionSpecification("check", "open and check everything, then exit without serving"),
@@ -29,6 +28,11 @@ let usage = """
 
   devices:
     block,file=PATH[,readonly][,queues=N][,workers=N]   a disk: a file or block device
+    console,END[,name=NAME][,size=COLSxROWS][,END...]   a console; each END is a port:
+      pty[=LINK]    a pseudo-terminal, with a symbolic link to it
+      stdio         this terminal, raw (Ctrl-] stops the back-end), or standard input and output
+      socket=PATH   a Unix socket, one client at a time, the next one waits
+      log=PATH      a file that is appended to; SIGHUP opens it anew
     entropy                                             random numbers from the kernel
 
   \(CommandOptions.help(specifications))
@@ -38,6 +42,8 @@ let usage = """
     ivshmem-backend --link sim:/tmp/a.sock --device block,file=a.img,queues=2 \\
                     --link sim:/tmp/b.sock --device block,file=b.img,readonly
     ivshmem-backend --vhost-user /run/disk.sock --device block,file=disk.img
+    ivshmem-backend --link sim:/tmp/a.sock --device console,pty=/tmp/console,size=80x25 \\
+                    --device entropy
     ivshmem-backend --config board.conf --check
   SIGTERM or Ctrl-C finishes what is in flight, tells the front-ends and exits.
   exit status: 0 stopped by a signal, 1 a link was lost, 2 wrong usage or something cannot be opened
@@ -88,7 +94,8 @@ func run() -> Int32 {
     var options = try makeOptions(given)
     let isQuiet = given.has("quiet")
     options.log = { text in
-      if !isQuiet || !(text.hasPrefix("link ") || text.hasPrefix("vhost-user ")) { say(text) }
+      let isNews = ["link ", "vhost-user ", "console port "].contains { text.hasPrefix($0) }
+      if !isQuiet || !isNews { say(text) }
     }
     var process = try BackendProcess(options)
     if given.has("check") {
