@@ -1,7 +1,7 @@
 /// Decides addresses, device numbers and interrupts. Deterministic: the same input gives the same
-/// layout. Stable: what an earlier run chose is kept while it fits; then come the board's places for
-/// each kind of link, then declaration order, so that even without an earlier run adding at the end
-/// moves nothing, and neither does a change of size within a place.
+/// layout. Stable: what an earlier run chose is kept while it fits; then come the board's places
+/// for each kind of link, then declaration order, so that even without an earlier run adding at the
+/// end moves nothing, and neither does a change of size within a place.
 struct Solver {
   let setup: SetupDescription
   /// What an earlier run chose.

@@ -49,6 +49,14 @@ enum SystemCalls {
     guard close(descriptor) == 0 else { throw OutputError(message: "\(path): \(text(errno))") }
   }
 
+  /// Whether something is there, a dangling link too.
+  static func exists(_ path: String) -> Bool {
+    var status = stat()
+    return unsafe lstat(path, &status) == 0
+  }
+
+  static func removeFolder(_ path: String) { _ = unsafe rmdir(path) }
+
   static func remove(_ path: String) { _ = unsafe unlink(path) }
 
   static func rename(_ from: String, _ to: String) throws(OutputError) {
