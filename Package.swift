@@ -197,6 +197,7 @@ let tests: [Target] = [
     name: "CellTests",
     dependencies: [
       "CellFormat", "CellCheck", "CellPicture", "CellGenerate", "DeviceTree", "CellFuzzTargets",
+      "CommandOptions", "LinuxRuntime",
     ],
     swiftSettings: strict),
   .testTarget(
