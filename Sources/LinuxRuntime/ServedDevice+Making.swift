@@ -15,14 +15,15 @@ extension ServedDevice {
   ///
   /// - Parameters:
   ///   - wakeDescriptor: the event that is signalled when the device has something to do.
+  ///   - memory: gives private memory that outlives the device.
   ///   - log: takes one line for the operator; called from any thread.
   /// - Throws: one line with the way out.
   static func make(
-    _ specification: DeviceSpecification, wakeDescriptor: Int32,
+    _ specification: DeviceSpecification, wakeDescriptor: Int32, memory: PrivateBlocks,
     log: @escaping @Sendable (String) -> Void
   ) throws(UsageError) -> ServedDevice {
     guard let size = QueueSize(256) else { preconditionFailure("256 is a queue size") }
-    var arena = PrivateMemory.arena(2 << 20)
+    var arena = memory.arena(2 << 20)
     switch specification {
     case .block(let block):
       let host = try openFile(block, wakeDescriptor, log)
@@ -45,6 +46,14 @@ extension ServedDevice {
     }
   }
 
+  /// Whether a device could be made if nobody else used its host resource; nothing stays open.
+  static func examine(_ specification: DeviceSpecification) throws(UsageError) {
+    guard case .block(let block) = specification else { return }
+    do throws(FileBlockError) {
+      try FileBlockHost.examine(block.file, isReadOnly: block.isReadOnly)
+    } catch { throw UsageError(explain(error)) }
+  }
+
   private static func openFile(
     _ block: BlockSpecification, _ wakeDescriptor: Int32,
     _ log: @escaping @Sendable (String) -> Void
@@ -63,28 +72,49 @@ extension ServedDevice {
     case .badSize(let path, let size):
       "file \(path): \(size) bytes, expected a multiple of 512 and not 0; grow it with truncate"
     case .inUse(let path, let holder):
-      "file \(path): in use by \(holder > 0 ? "pid \(holder)" : "another process");"
+      "file \(path): in use by \(processText(holder));"
         + " stop it, or give readonly on both sides"
     case .system(let cause): "starting workers: \(cause.text)"
     }
   }
 
-  /// What the device itself has counted: `"kind":"NAME","counter":N,...`, the inside of a JSON
-  /// object.
-  var countersJSON: String {
+  /// The name of the kind, as in ``DeviceSpecification``.
+  var kindName: String {
+    switch kind {
+    case .block: "block"
+    case .entropy: "entropy"
+    }
+  }
+
+  /// Gives what the device itself has counted, always in the same order.
+  func forEachCounter(slot: Int, _ body: (Counter, UInt64) -> Void) {
+    let scope = Counter.Scope.kind(kindName)
+    func say(_ name: String, _ value: UInt64) {
+      body(Counter(scope: scope, slot: slot, name: name), value)
+    }
     switch kind {
     case .block:
       let counters = block[0].counters
-      return "\"kind\":\"block\",\"reads\":\(counters.reads),\"writes\":\(counters.writes),"
-        + "\"flushes\":\(counters.flushes),\"discards\":\(counters.discards),"
-        + "\"bytesRead\":\(counters.bytesRead),\"bytesWritten\":\(counters.bytesWritten),"
-        + "\"ioErrors\":\(counters.ioErrors),\"unsupported\":\(counters.unsupported),"
-        + "\"malformed\":\(counters.malformed)"
+      say("reads", counters.reads)
+      say("writes", counters.writes)
+      say("flushes", counters.flushes)
+      say("discards", counters.discards)
+      say("identifications", counters.identifications)
+      say("bytesRead", counters.bytesRead)
+      say("bytesWritten", counters.bytesWritten)
+      say("bytesDiscarded", counters.bytesDiscarded)
+      say("ioErrors", counters.ioErrors)
+      say("outOfRange", counters.outOfRange)
+      say("readOnlyViolations", counters.readOnlyViolations)
+      say("hostErrors", counters.hostErrors)
+      say("unsupported", counters.unsupported)
+      say("malformed", counters.malformed)
     case .entropy:
       let counters = entropy[0].counters
-      return "\"kind\":\"entropy\",\"requests\":\(counters.requests),"
-        + "\"bytes\":\(counters.bytes),\"shortAnswers\":\(counters.shortAnswers),"
-        + "\"malformed\":\(counters.malformed)"
+      say("requests", counters.requests)
+      say("bytes", counters.bytes)
+      say("shortAnswers", counters.shortAnswers)
+      say("malformed", counters.malformed)
     }
   }
 }

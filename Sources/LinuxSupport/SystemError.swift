@@ -40,6 +40,10 @@ extension SystemError {
   public static var noSuchCall: Int32 { 38 }
   /// EOPNOTSUPP: the object cannot do this.
   public static var notSupported: Int32 { 95 }
+  /// EADDRINUSE: somebody serves this socket.
+  public static var addressInUse: Int32 { 98 }
+  /// ETIMEDOUT: no answer.
+  public static var timedOut: Int32 { 110 }
   /// ECONNRESET: the other side is gone.
   public static var connectionReset: Int32 { 104 }
 }

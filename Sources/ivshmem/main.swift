@@ -10,6 +10,8 @@ let usage = """
     ivshmem frontend block ACTION --link sim:PATH   drive a block device of a link;
                                                     ACTION: \(BlockTool.actions)
     ivshmem status --link sim:PATH [--json]         registers, queues, counters; read-only
+    ivshmem backend ACTION --control PATH           ask a running ivshmem-backend;
+                                                    ACTION: \(ControlTool.actions)
     ivshmem help                                    this text
 
   options of frontend block:
@@ -18,11 +20,15 @@ let usage = """
   options of status:
   \(CommandOptions.help(StatusTool.options))
 
+  options of backend:
+  \(CommandOptions.help(ControlTool.options))
+
   examples:
     ivshmem frontend block info --link sim:/tmp/link.sock
     ivshmem frontend block read --link sim:/tmp/link.sock --file copy.img
     ivshmem frontend block copy --link sim:/tmp/link.sock --offset 0 --count 1M --to 8M
     ivshmem status --link sim:/tmp/link.sock --json
+    ivshmem backend reload --control /run/ivshmem-backend/board.ctl
   exit status: 0 done, 1 it failed, 2 wrong usage or something cannot be opened, 130 interrupted
   """
 
@@ -78,9 +84,19 @@ func run() -> Int32 {
         }
       } catch { throw .usage(error) }
       return 0
+    case "backend":
+      do throws(UsageError) {
+        let given = try CommandOptions(Array(words.dropFirst()), ControlTool.options)
+        guard !given.has("help") else {
+          writeOutput(usage + "\n")
+          return 0
+        }
+        return try ControlTool(given).run()
+      } catch { throw .usage(error) }
     default:
       throw .usage(
-        UsageError("unknown command '\(words.first ?? "")'; known are: frontend, status, help"))
+        UsageError(
+          "unknown command '\(words.first ?? "")'; known are: frontend, status, backend, help"))
     }
   } catch {
     switch error {

@@ -1,0 +1,234 @@
+import CLinux
+import CommandOptions
+import LinuxSupport
+
+/// A link or a socket in service: on a thread of its own, or turned by the one thread.
+///
+/// The service talks to it through its ``LinkBoard``. After ``start(signalling:)`` only the new
+/// thread touches the link itself, until ``join()``.
+@safe
+final class ServedLink: @unchecked Sendable {
+  /// What it was made of.
+  let specification: BackendOptions.Link
+  let board: LinkBoard
+  private let memory = PrivateBlocks()
+  private var native: BackendLink?
+  private var socket: VhostUserLink?
+  /// The link's event under a number of our own, which outlives the link.
+  private let wake: Descriptor
+  private var idle: IdleLoop
+  private var thread: UInt64?
+  private var event: Int32 = -1
+  private var watcher: Int32 = -1
+  private var isStopping = false
+  /// Whether a front-end is there.
+  private(set) var isUp = false
+  /// When the link has to be turned even if nothing wakes it.
+  private(set) var deadline: UInt64?
+
+  /// Opens the link and its devices.
+  init(_ link: BackendOptions.Link, _ options: BackendOptions) throws(UsageError) {
+    specification = link
+    idle = IdleLoop(options.wait)
+    var counters: [Counter] = []
+    switch link.face {
+    case .link(let specification):
+      var native = try BackendLink(specification, link.devices, options, memory: memory)
+      native.forEachCounter { counter, _ in counters.append(counter) }
+      board = LinkBoard(counters, kinds: native.kinds)
+      wake = try Self.duplicate(native.wakeDescriptor, link)
+      self.native = consume native
+    case .vhostUser(let path):
+      var socket = try VhostUserLink.open(
+        path: path, device: link.devices[0], options, memory: memory)
+      socket.forEachCounter { counter, _ in counters.append(counter) }
+      board = LinkBoard(counters, kinds: socket.kinds)
+      wake = try Self.duplicate(socket.wakeDescriptor, link)
+      self.socket = consume socket
+    }
+  }
+
+  private static func duplicate(
+    _ number: Int32, _ link: BackendOptions.Link
+  ) throws(UsageError) -> Descriptor {
+    do throws(SystemError) {
+      return try Descriptor(cl_duplicate(number))
+    } catch { throw UsageError("\(link.face.name): \(error.text)") }
+  }
+
+  // MARK: Either link
+
+  private func begin() {
+    if native != nil { native!.begin() } else { socket!.begin() }
+  }
+
+  private func turnOnce() -> LinkTurn {
+    native != nil ? native!.turn() : socket!.turn()
+  }
+
+  private func noteState() {
+    // Through the mutating accessor: a borrow of a class's property would be a copy.
+    if native != nil {
+      native!.tellState {
+        isUp = $0; deadline = $1
+      }
+    } else if socket != nil {
+      socket!.tellState {
+        isUp = $0; deadline = $1
+      }
+    }
+  }
+
+  private func publish() {
+    board.publish { body in
+      if native != nil {
+        native!.forEachCounter { _, value in body(value) }
+      } else if socket != nil {
+        socket!.forEachCounter { _, value in body(value) }
+      }
+    }
+  }
+
+  private func followOrders() {
+    if board.isAskedToStop, !isStopping {
+      isStopping = true
+      if native != nil { native!.beginStop() } else { socket!.beginStop() }
+    }
+    if let question = board.question {
+      publish()
+      board.answer(question)
+      if event >= 0 { _ = cl_event_signal(event) }
+    }
+  }
+
+  /// One turn, after the service's orders; ends the link when it serves no more.
+  private func advance() -> LinkTurn {
+    followOrders()
+    let turn = turnOnce()
+    noteState()
+    if turn == .ended { finish() }
+    return turn
+  }
+
+  /// Closes everything that was opened; the numbers stay.
+  private func finish() {
+    publish()
+    isUp = false
+    deadline = nil
+    if watcher >= 0 { removeWaits() }
+    native = nil
+    socket = nil
+  }
+
+  // MARK: A thread of its own
+
+  /// Serves on a new thread, which signals `event` when it has something to say.
+  func start(signalling event: Int32) throws(SystemError) {
+    self.event = event
+    var number: UInt64 = 0
+    let context = unsafe Unmanaged.passUnretained(self).toOpaque()
+    _ = try SystemError.check(
+      unsafe cl_thread_start(
+        { context in
+          guard let context = unsafe context else { return }
+          unsafe Unmanaged<ServedLink>.fromOpaque(context).takeUnretainedValue().serve()
+        }, context, 1, &number))
+    thread = number
+  }
+
+  private func serve() {
+    begin()
+    while true {
+      switch advance() {
+      case .ended:
+        board.noteEnd()
+        _ = cl_event_signal(event)
+        return
+      case .busy: idle.restart()
+      case .idle: rest()
+      }
+    }
+  }
+
+  private func rest() {
+    switch isUp ? idle.next() : .sleep {
+    case .look: return
+    case .peek:
+      if native != nil { native!.peek() } else { socket!.peek() }
+    case .sleep:
+      idle.restart()
+      if native != nil { native!.sleep() } else { socket!.sleep() }
+    }
+  }
+
+  /// Ends the sleep of the link's thread, so that it sees its orders.
+  func wakeUp() {
+    if thread != nil { _ = cl_event_signal(wake.number) }
+  }
+
+  /// Waits for the end of the thread; only when ``LinkBoard/hasEnded``.
+  func join() {
+    if let number = thread { cl_thread_join(number) }
+    thread = nil
+  }
+
+  // MARK: Turned by the one thread
+
+  /// Begins to serve on this thread, which waits with `epoll`.
+  func start(watching epoll: Int32, tag: UInt64) throws(SystemError) {
+    if native != nil {
+      try native!.addWaits(to: epoll, tag: tag)
+    } else if socket != nil {
+      try socket!.addWaits(to: epoll, tag: tag)
+    }
+    watcher = epoll
+    begin()
+  }
+
+  private func removeWaits() {
+    if native != nil { native!.removeWaits(from: watcher) }
+    if socket != nil { socket!.removeWaits(from: watcher) }
+    watcher = -1
+  }
+
+  /// One turn; `.ended` once and for all.
+  func turn() -> LinkTurn {
+    guard !board.hasEnded else { return .ended }
+    let turn = advance()
+    if turn == .ended { board.noteEnd() }
+    return turn
+  }
+
+  /// Whether this link may sleep now; see ``Backend/prepareToSleep()``.
+  func prepareToSleep() -> Bool {
+    guard !board.hasEnded else { return true }
+    return native != nil ? native!.prepareToSleep() : socket!.prepareToSleep()
+  }
+
+  func stayAwake() {
+    guard !board.hasEnded else { return }
+    if native != nil { native!.stayAwake() } else { socket!.stayAwake() }
+  }
+
+  func endSleep() {
+    guard !board.hasEnded else { return }
+    if native != nil { native!.endSleep() } else { socket!.endSleep() }
+  }
+
+  func peek() {
+    guard !board.hasEnded else { return }
+    if native != nil { native!.peek() } else { socket!.peek() }
+  }
+
+  // MARK: What it says
+
+  /// What it has counted, as last published.
+  var report: LinkReport {
+    let head =
+      switch specification.face {
+      case .link(let link): "\"link\":\(quoted(link.socketPath))"
+      case .vhostUser(let path): "\"vhostUser\":\(quoted(path))"
+      }
+    return LinkReport(json: board.json(head))
+  }
+}
