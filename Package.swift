@@ -71,7 +71,21 @@ let workstation: [Target] = [
   .target(
     name: "Simulator",
     dependencies: ["CLinux", "LinuxSupport", "SharedMemory", "IVShmem", "SimulatorPeer"],
-    swiftSettings: strict)
+    swiftSettings: strict),
+  .systemLibrary(name: "CFDT", providers: [.apt(["libfdt-dev"])]),
+  .target(name: "CellFormat", swiftSettings: strict),
+  .target(name: "DeviceTree", dependencies: ["CFDT"], swiftSettings: strict),
+  .target(
+    name: "CellCheck", dependencies: ["CellFormat", "DeviceTree"], swiftSettings: strict),
+  .target(
+    name: "CellPicture", dependencies: ["CellFormat", "CellCheck"], swiftSettings: strict),
+  .target(
+    name: "CellGenerate",
+    dependencies: [
+      "CellFormat", "CellCheck", "CellPicture", "DeviceTree",
+      .product(name: "Yams", package: "Yams"),
+    ],
+    swiftSettings: strict),
 ]
 
 /// Programs compose; they hold no logic that a test would want.
@@ -94,6 +108,16 @@ let programs: [Target] = [
   .executableTarget(
     name: "ivshmem", dependencies: ["CLinux", "CommandOptions", "LinuxRuntime"],
     swiftSettings: strict),
+]
+
+let cellTool: [Target] = [
+  .executableTarget(
+    name: "ivshmem-cell",
+    dependencies: [
+      "CellFormat", "CellCheck", "CellPicture", "CellGenerate", "DeviceTree",
+      .product(name: "ArgumentParser", package: "swift-argument-parser"),
+    ],
+    swiftSettings: strict)
 ]
 
 let benchmarks: [Target] = [
@@ -140,6 +164,10 @@ let tests: [Target] = [
     ],
     swiftSettings: strict),
   .testTarget(
+    name: "CellTests",
+    dependencies: ["CellFormat", "CellCheck", "CellPicture", "CellGenerate", "DeviceTree"],
+    swiftSettings: strict),
+  .testTarget(
     name: "VirtioBlockTests",
     dependencies: ["SharedMemory", "Virtqueue", "VirtioDevice", "VirtioBlock", "HostResources"],
     swiftSettings: strict),
@@ -170,5 +198,9 @@ let tests: [Target] = [
 let package = Package(
   name: "cellmate",
   products: [],
-  targets: core + linux + workstation + programs + benchmarks + fuzzers + tests
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+    .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
+  ],
+  targets: core + linux + workstation + programs + cellTool + benchmarks + fuzzers + tests
 )

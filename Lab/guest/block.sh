@@ -16,7 +16,7 @@ zero_after() { # OFFSET LENGTH (MiB) of vda2
 }
 flushes() { awk '{print $16}' $disk/stat; }
 
-wait_for "vda appears" 100 test -b /dev/vda || finish
+wait_for "vda appears" 600 test -b /dev/vda || finish
 same "capacity" "$(cat $disk/size)" "$sectors"
 same "vda is writable" "$(cat $disk/ro)" 0
 same "queues" "$(ls $disk/mq | wc -l)" "$queues"
@@ -28,7 +28,7 @@ value segments "$(cat $disk/queue/max_segments)"
 
 first() {
   step "partition" partition
-  wait_for "vda2 appears" 50 test -b /dev/vda2
+  wait_for "vda2 appears" 600 test -b /dev/vda2
   step "mkfs.ext4" /usr/sbin/mkfs.ext4 -q -F /dev/vda1
   step "mount" mount -t ext4 -o discard /dev/vda1 /mnt
   step "fio on ext4, verified" fio_verify files /mnt/fio "${mib}M" --rw=randwrite --bs=4k \
@@ -77,7 +77,7 @@ again() {
 }
 
 read_only() {
-  wait_for "vdb appears" 100 test -b /dev/vdb || return
+  wait_for "vdb appears" 600 test -b /dev/vdb || return
   same "vdb is read-only" "$(cat /sys/block/vdb/ro)" 1
   local before
   before=$(sha256sum </dev/vdb)

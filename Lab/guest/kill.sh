@@ -2,7 +2,7 @@
 # may be lost or doubled: fio compares what it wrote, the counts of the block layer have to agree.
 disk=/sys/block/vda
 writes() { awk '{print $5}' $disk/stat; }
-wait_for "vda appears" 100 test -b /dev/vda || finish
+wait_for "vda appears" 600 test -b /dev/vda || finish
 
 /usr/bin/fio --name=load --filename=/dev/vda --size="${mib}M" --direct=1 --ioengine=libaio \
   --rw=randwrite --bsrange=4k-32k --blockalign=4k --iodepth=32 --iodepth_batch_submit=16 \
@@ -14,7 +14,7 @@ while [ $round -le "$rounds" ]; do
   target=$(($(writes) + 100))
   tries=0
   # The kill comes while requests are in flight, as far as one can see from here.
-  while [ $tries -lt 2000 ] && [ -d /proc/$fio ]; do
+  while [ $tries -lt 12000 ] && [ -d /proc/$fio ]; do
     if [ "$(writes)" -ge $target ]; then
       set -- $(cat $disk/inflight)
       if [ "$2" -ge 4 ]; then break; fi
@@ -26,7 +26,7 @@ while [ $round -le "$rounds" ]; do
     bad "kill $round: fio ended too early: $(tr '\n' '|' </tmp/fio | cut -c1-800)"
     break
   fi
-  if [ $tries -ge 2000 ]; then
+  if [ $tries -ge 12000 ]; then
     bad "kill $round: no progress, $(cat $disk/inflight) in flight"
     finish
   fi

@@ -1,6 +1,6 @@
 # Runs fio jobs on vda and reports what fio measured, as its terse line. lab.seconds: each job.
 # The clock source is one that emulation keeps true (the host gives it on the command line).
-wait_for "vda appears" 100 test -b /dev/vda || finish
+wait_for "vda appears" 600 test -b /dev/vda || finish
 value clock "$(cat /sys/devices/system/clocksource/clocksource0/current_clocksource)"
 job() { # NAME KIND BLOCK DEPTH
   answer "begin $1"

@@ -1,4 +1,5 @@
 """Back-ends: ours, and qemu-storage-daemon as the one to compare with."""
+import json
 import os
 import time
 
@@ -39,6 +40,8 @@ class Backend:
         self.log = folder / f"{name}.log"
         self.process = None
         self.starts = 0
+        # What our back-end printed when it ended, as a dictionary.
+        self.counters = {}
 
     def words(self):
         d = self.device
@@ -55,7 +58,7 @@ class Backend:
         program = ROOT / ".build/release/ivshmem-backend"
         if not program.exists():
             raise LabError("ivshmem-backend is not built; run ./dev vm, which builds it")
-        return [program, "--vhost-user", self.socket, "--device", self.specification()]
+        return [program, "--json", "--vhost-user", self.socket, "--device", self.specification()]
 
     def specification(self):
         d = self.device
@@ -71,7 +74,7 @@ class Backend:
         self.wait()
         return self
 
-    def wait(self, seconds=10):
+    def wait(self, seconds=60):
         """Until the socket exists. Nobody connects for a look: that would be a session."""
         end = processes.Deadline(seconds)
         while not self.socket.exists():
@@ -90,13 +93,27 @@ class Backend:
         return self.start()
 
     def stop(self):
-        """Ends it the polite way; a string says what was wrong."""
+        """Ends it the polite way; a string says what was wrong, also what it counted as wrong."""
         if self.process is None:
             return None
-        if self.process.poll() is not None:
-            return f"the back-end ended by itself with status {self.process.returncode}"
-        if not processes.stop(self.process):
+        process, self.process = self.process, None
+        if process.poll() is not None:
+            return f"the back-end ended by itself with status {process.returncode}"
+        if not processes.stop(process):
             return "the back-end did not end on SIGTERM"
-        if self.process.returncode not in (0, -15):
-            return f"the back-end ended with status {self.process.returncode}"
+        if process.returncode not in (0, -15):
+            return f"the back-end ended with status {process.returncode}"
+        return self.read_counters() if self.kind == "ours" else None
+
+    def read_counters(self):
+        last = self.log.read_text(errors="replace").strip().splitlines()[-1:]
+        try:
+            link = json.loads(last[0])
+            device, = link["devices"]
+        except (IndexError, KeyError, ValueError):
+            return "the back-end printed no counters"
+        self.counters = {**link, **device}
+        for name in ("violations", "queueErrors", "malformed"):
+            if self.counters.get(name, 0):
+                return f"the back-end counted {self.counters[name]} {name}"
         return None

@@ -49,7 +49,8 @@ def user_mode(session):
 
 def generic(kind, number, queues=1, config=60):
     """QEMU's device for any virtio id: the driver reaches our device with no model between."""
-    return f"vhost-user-test-device{kind},virtio-id={number},num_vqs={queues},config_size={config}"
+    return f"vhost-user-test-device{kind},virtio-id={number},num_vqs={queues}" + (
+        f",config_size={config}" if config else "")
 
 
 def qemu_block(session, target, fronts, cpus=1, queues=1, memory=384):

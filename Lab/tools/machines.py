@@ -115,7 +115,7 @@ class Qemu(Machine):
                       "-device", front.replace(";reconnect", "") + f",chardev=c{number}"]
         words += self.extra
         self.process = processes.start(words, self.log, env=backends.qemu_environment())
-        listener.settimeout(15)
+        listener.settimeout(60)
         try:
             stream, _ = listener.accept()
         except TimeoutError:

@@ -29,7 +29,7 @@ def kill(process):
         LIVE.remove(process)
 
 
-def stop(process, seconds=5):
+def stop(process, seconds=30):
     """SIGTERM and, when that does not end it in time, SIGKILL. True when it ended by itself."""
     process.terminate()
     try:

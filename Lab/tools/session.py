@@ -113,7 +113,7 @@ class Session:
             self.fail(f"{machine.name}: the guest did not finish: {why}")
         else:
             try:
-                machine.process.wait(min(15, self.deadline.left() + 1))
+                machine.process.wait(min(60, self.deadline.left() + 1))
             except subprocess.TimeoutExpired:
                 self.fail(f"{machine.name}: no power-off after its last line")
         machine.kill()
@@ -125,13 +125,17 @@ class Session:
         if not lines:
             self.passed += 1
 
+    def stop(self, backend):
+        """Ends a back-end and judges how it ended; what it counted is there after that."""
+        problem = backend.stop()
+        if problem:
+            self.fail(f"{backend.name}: {problem}")
+
     def close(self, keep):
         for machine in self.machines:
             machine.kill()
         for one in self.backends:
-            problem = one.stop()
-            if problem:
-                self.fail(f"{one.name}: {problem}")
+            self.stop(one)
         shutil.rmtree(self.sockets, ignore_errors=True)
         if not (keep or self.failures):
             shutil.rmtree(self.folder, ignore_errors=True)

@@ -290,6 +290,16 @@ const char *_Nonnull cl_error_text(int error) { return strerror(error); }
 
 void cl_close(int fd) { close(fd); }
 long cl_unlink(const char *_Nonnull path) { CL_RESULT(unlink(path)); }
+long cl_unlink_socket(const char *_Nonnull path) {
+  struct stat s;
+  if (lstat(path, &s) < 0) return -errno;
+  if (!S_ISSOCK(s.st_mode)) return -EEXIST;
+  CL_RESULT(unlink(path));
+}
+uint64_t cl_inode(const char *_Nonnull path) {
+  struct stat s;
+  return lstat(path, &s) < 0 ? 0 : s.st_ino;
+}
 int cl_process_id(void) { return getpid(); }
 
 long cl_write_all(int fd, const void *_Nonnull data, size_t size) {
@@ -347,8 +357,13 @@ long cl_listen_stream(const char *_Nonnull path) {
       close((int)other);
       errno = EADDRINUSE;
     } else if (other == -ECONNREFUSED) {
-      unlink(path);
-      bound = bind((int)fd, (struct sockaddr *)&a, sizeof a);
+      // A file that is no socket refuses, too.
+      long gone = cl_unlink_socket(path);
+      if (gone < 0) {
+        errno = (int)-gone;
+      } else {
+        bound = bind((int)fd, (struct sockaddr *)&a, sizeof a);
+      }
     } else {
       errno = (int)-other;
     }

@@ -6,7 +6,6 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -181,25 +180,11 @@ uint64_t cs_resident_bytes(void) {
   return (uint64_t)resident * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
-// ---- reload --------------------------------------------------------------------------------
-
-static _Atomic(int) cs_reload_flag;
-static _Atomic(int) cs_reload_event = -1;
-static void cs_on_reload(int signal_number) {
-  (void)signal_number;
-  int saved = errno;
-  uint64_t one = 1;
-  int event = atomic_load(&cs_reload_event);
-  atomic_store(&cs_reload_flag, 1);
-  if (event >= 0 && write(event, &one, 8) < 0) { }
-  errno = saved;
+void cs_receive_signals(void) {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGTERM);
+  sigaddset(&set, SIGINT);
+  sigaddset(&set, SIGHUP);
+  pthread_sigmask(SIG_UNBLOCK, &set, NULL);
 }
-void cs_catch_reload(int event_fd) {
-  struct sigaction a;
-  memset(&a, 0, sizeof a);
-  a.sa_handler = cs_on_reload;
-  a.sa_flags = SA_RESTART;
-  atomic_store(&cs_reload_event, event_fd);
-  sigaction(SIGHUP, &a, NULL);
-}
-int cs_take_reload(void) { return atomic_exchange(&cs_reload_flag, 0); }

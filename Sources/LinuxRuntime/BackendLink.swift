@@ -27,11 +27,13 @@ public struct BackendLink: ~Copyable {
   private var wasUp = false
   private var isGone = false
   private var stopDeadline: Instant?
+  /// Declared last: what lies in it goes first.
+  private let memory: PrivateBlocks
 
   /// How long requests in flight may take to end when the link is stopped, in nanoseconds.
   static var drainNanoseconds: UInt64 { 5_000_000_000 }
 
-  /// Opens the link and its devices, with private memory that outlives them.
+  /// Opens the link and its devices, with their private memory.
   public init(
     _ specification: LinkSpecification, _ devices: [DeviceSpecification],
     _ options: BackendOptions, memory: PrivateBlocks
@@ -41,6 +43,7 @@ public struct BackendLink: ~Copyable {
     wake = backend.link.platform.localWake
     deviceCount = devices.count
     self.options = options
+    self.memory = memory
   }
 
   private static func open(

@@ -183,9 +183,14 @@ extension BackendOptions.Link {
 }
 
 extension DeviceSpecification {
-  /// Whether both cannot be open at a time.
+  /// Whether it may be that both cannot be open at a time.
   func excludes(_ other: DeviceSpecification) -> Bool {
-    guard case .block(let one) = self, case .block(let two) = other else { return false }
-    return one.file == two.file && !(one.isReadOnly && two.isReadOnly)
+    switch (self, other) {
+    case (.block(let one), .block(let two)):
+      return one.file == two.file && !(one.isReadOnly && two.isReadOnly)
+    // Terminals, sockets and logs: the same name may hide in many forms.
+    case (.console, .console): return true
+    default: return false
+    }
   }
 }

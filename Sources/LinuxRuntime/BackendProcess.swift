@@ -1,6 +1,7 @@
 import CLinux
 import CService
 public import CommandOptions
+import HostResources
 import LinuxSupport
 
 /// A back-end process: opens everything first, then serves each link, on threads or turn by turn,
@@ -23,6 +24,8 @@ public struct BackendProcess: ~Copyable {
   private var tags = [UInt64](repeating: 0, count: 32)
   private var turns = 0
   var isStopping = false
+  /// The times SIGHUP had come when it was last looked at.
+  private var hangups: UInt32 = 0
   /// Reports of links that were stopped by a reload.
   private var reports: [LinkReport] = []
 
@@ -73,7 +76,11 @@ public struct BackendProcess: ~Copyable {
   /// Serves until asked to stop or until no link is left; returns what was counted.
   public mutating func run() -> [LinkReport] {
     cl_catch_stop(event.number)
-    cs_catch_reload(event.number)
+    // Without a place for it SIGHUP is nobody's; there are thirty-two.
+    _ = try? HangupSignal.watch(event)
+    hangups = HangupSignal.count
+    defer { HangupSignal.unwatch(event) }
+    cs_receive_signals()
     for link in links { start(link) }
     manager.ready(statusText)
     if let interval = manager.watchdogNanoseconds {
@@ -111,7 +118,11 @@ public struct BackendProcess: ~Copyable {
   private mutating func attend() -> UInt64? {
     let now = cl_monotonic_ns()
     if cl_stop_requested() != 0, !isStopping { beginStop() }
-    if cs_take_reload() != 0 { beginReload(client: nil) }
+    if HangupSignal.count != hangups {
+      hangups = HangupSignal.count
+      // Logs of consoles are opened anew without us.
+      if source != nil { beginReload(client: nil) }
+    }
     advanceReload(now)
     takeBacklog(now)
     answerWaiting(now)

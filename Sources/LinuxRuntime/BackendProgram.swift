@@ -16,8 +16,7 @@ public enum BackendProgram {
         "vhost-user", "PATH",
         "a socket for a VMM or User-Mode Linux instead of a link; one device"),
       OptionSpecification(
-        "device", "block,file=PATH",
-        "a device of the link or socket before it; readonly queues=N workers=N"),
+        "device", "KIND[,...]", "a device of the link or socket before it; kinds are below"),
       OptionSpecification("config", "FILE", "a file with lines 'name = value', the same names"),
       OptionSpecification("threads", "single|per-link", "who serves the links (default per-link)"),
       OptionSpecification(
@@ -46,6 +45,11 @@ public enum BackendProgram {
 
     devices:
       block,file=PATH[,readonly][,queues=N][,workers=N]   a disk: a file or block device
+      console,END[,name=NAME][,size=COLSxROWS][,END...]   a console; each END is a port:
+        pty[=LINK]    a pseudo-terminal, with a symbolic link to it
+        stdio         this terminal, raw (Ctrl-] stops the back-end), or standard input and output
+        socket=PATH   a Unix socket, one client at a time, the next one waits
+        log=PATH      a file that is appended to; SIGHUP opens it anew
       entropy                                             random numbers from the kernel
 
     \(CommandOptions.help(options))
@@ -55,11 +59,13 @@ public enum BackendProgram {
       ivshmem-backend --link sim:/tmp/a.sock --device block,file=a.img,queues=2 \\
                       --link sim:/tmp/b.sock --device block,file=b.img,readonly
       ivshmem-backend --vhost-user /run/disk.sock --device block,file=disk.img
+      ivshmem-backend --link sim:/tmp/a.sock --device console,pty=/tmp/console,size=80x25 \\
+                      --device entropy
       ivshmem-backend --config board.conf --check
       ivshmem-backend --config board.conf --control /run/board.ctl --log-format json
     SIGTERM or Ctrl-C finishes what is in flight, tells the front-ends and exits. SIGHUP reads the
     configuration file again; links whose lines did not change keep running.
-    exit status: 0 stopped on request, 1 a link was lost, 2 wrong usage or something cannot be opened
+    exit status: 0 stopped on request, 1 a link was lost, 2 wrong usage or cannot be opened
     """
   }
 

@@ -39,7 +39,8 @@ final class ControlClient {
   /// How long a client may do nothing, in nanoseconds.
   static var patience: UInt64 { 10_000_000_000 }
 
-  let socket: Descriptor
+  /// Owned by this object.
+  let socket: Int32
   /// Tells this client from others before and after it.
   let id: Int
   /// When the connection ends if nothing moves.
@@ -56,10 +57,12 @@ final class ControlClient {
   var isWatched = false
 
   init(_ socket: consuming Descriptor, id: Int, now: UInt64) {
-    self.socket = socket
+    self.socket = socket.release()
     self.id = id
     deadline = now + Self.patience
   }
+
+  deinit { cl_close(socket) }
 
   /// Whether there is nothing left to do for this client.
   var isDone: Bool {
@@ -84,7 +87,7 @@ final class ControlClient {
     guard wantsInput else { return nextRequest() }
     var buffer = InlineArray<2048, UInt8>(repeating: 0)
     var span = buffer.mutableSpan
-    let number = socket.number
+    let number = socket
     let count = unsafe span.withUnsafeMutableBytes { bytes in
       guard let base = bytes.baseAddress else { return 0 }
       return unsafe cs_read(number, base, bytes.count)
@@ -195,7 +198,7 @@ final class ControlClient {
   /// Sends what the socket takes now.
   func send(now: UInt64) {
     guard !output.isEmpty else { return }
-    let number = socket.number
+    let number = socket
     let start = written
     let count = unsafe output.withUnsafeBytes { bytes in
       guard let base = bytes.baseAddress else { return 0 }

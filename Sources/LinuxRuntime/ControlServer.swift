@@ -31,7 +31,7 @@ final class ControlServer {
   private static var clientTag: UInt64 { 16 }
 
   private let path: String
-  private let listener: Descriptor
+  private let listener: Int32
   private let epoll: Int32
   private var clients: [ControlClient?]
   private var lastID = 0
@@ -50,9 +50,9 @@ final class ControlServer {
     let mode: UInt32 = group < 0 ? 0o600 : 0o660
     let result = unsafe cs_listen(specification.path, mode, group, &holder)
     do throws(SystemError) {
-      listener = try Descriptor(result)
+      listener = Int32(truncatingIfNeeded: try SystemError.check(result))
       // Room in epoll is only missing where nothing else would work either.
-      _ = cs_epoll_watch(epoll, listener.number, Self.listenerTag, 1, 0, 0)
+      _ = cs_epoll_watch(epoll, listener, Self.listenerTag, 1, 0, 0)
     } catch {
       throw UsageError(
         "--control \(specification.path): \(error.text)"
@@ -88,7 +88,7 @@ final class ControlServer {
 
   private func accept(_ now: UInt64) {
     for _ in 0..<Self.acceptLimit {
-      let result = cl_accept(listener.number)
+      let result = cl_accept(listener)
       guard result >= 0 else { return }
       let socket = Descriptor(owning: Int32(truncatingIfNeeded: result))
       guard let place = clients.firstIndex(where: { $0 == nil }) else {
@@ -154,7 +154,7 @@ final class ControlServer {
     let wants = client.wantsInput || client.wantsOutput
     guard wants || client.isWatched else { return }
     let result = cs_epoll_watch(
-      epoll, client.socket.number, Self.clientTag + UInt64(index), client.wantsInput ? 1 : 0,
+      epoll, client.socket, Self.clientTag + UInt64(index), client.wantsInput ? 1 : 0,
       client.wantsOutput ? 1 : 0, client.isWatched ? 1 : 0)
     client.isWatched = wants
     if result < 0 { close(index) }
@@ -162,9 +162,12 @@ final class ControlServer {
 
   private func close(_ index: Int) {
     guard let client = clients[index] else { return }
-    if client.isWatched { cl_epoll_remove(epoll, client.socket.number) }
+    if client.isWatched { cl_epoll_remove(epoll, client.socket) }
     clients[index] = nil
   }
 
-  deinit { _ = unsafe cl_unlink(path) }
+  deinit {
+    _ = unsafe cl_unlink(path)
+    cl_close(listener)
+  }
 }

@@ -4,16 +4,19 @@ public import CommandOptions
 public enum DeviceSpecification: Equatable, Sendable {
   /// `block,file=PATH[,readonly][,queues=N][,workers=N]`.
   case block(BlockSpecification)
+  /// `console,END[,name=NAME][,size=COLSxROWS][,END...]`.
+  case console(ConsoleSpecification)
   /// `entropy`.
   case entropy
 
   /// The kinds by name, for messages.
-  static let kinds = "block, entropy"
+  static let kinds = "block, console, entropy"
 
   /// Parses the value of `--device`.
   public init(_ text: String) throws(UsageError) {
     switch text.prefix(while: { $0 != "," }) {
     case "block": self = .block(try BlockSpecification(text))
+    case "console": self = .console(try ConsoleSpecification(text))
     case "entropy":
       guard text == "entropy" else {
         throw UsageError("--device \(text): entropy takes no options")

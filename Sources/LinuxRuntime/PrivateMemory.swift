@@ -26,5 +26,5 @@ public final class PrivateBlocks {
     return unsafe PrivateArena(unsafeBase: base, count: count)
   }
 
-  deinit { for unsafeblock in unsafe blocks { unsafe block.deallocate() } }
+  deinit { unsafe blocks.forEach { unsafe $0.deallocate() } }
 }

@@ -3,6 +3,7 @@ import HostResources
 import LinuxSupport
 import SharedMemory
 import VirtioBlock
+import VirtioConsole
 import VirtioEntropy
 import Virtqueue
 
@@ -34,6 +35,14 @@ extension ServedDevice {
       else { preconditionFailure("2 MiB hold a device") }
       var served = ServedDevice(.block, arena: &arena)
       served.block.put(device, at: 0)
+      return served
+    case .console(let console):
+      let host = try openConsole(console, wakeDescriptor, log)
+      guard let device = Console(host: host, maximumQueueSize: size, arena: &arena) else {
+        preconditionFailure("2 MiB hold a device")
+      }
+      var served = ServedDevice(.console, arena: &arena)
+      served.console.put(device, at: 0)
       return served
     case .entropy:
       let host: RandomEntropyHost
@@ -78,10 +87,38 @@ extension ServedDevice {
     }
   }
 
+  private static func openConsole(
+    _ console: ConsoleSpecification, _ wakeDescriptor: Int32,
+    _ log: @escaping @Sendable (String) -> Void
+  ) throws(UsageError) -> LinuxConsoleHost {
+    do throws(ConsoleHostError) {
+      let host = try LinuxConsoleHost(console.ports, wakeDescriptor: wakeDescriptor, log: log)
+      for port in 0..<host.portCount {
+        let path = host.path(port: port)
+        log("console port \(port): \(path.isEmpty ? "standard input and output" : path)")
+      }
+      return host
+    } catch { throw UsageError("console: \(explain(error))") }
+  }
+
+  private static func explain(_ error: ConsoleHostError) -> String {
+    switch error {
+    case .system(let what, let cause): "\(what): \(cause.text)"
+    case .stdioTwice: "stdio is in use by another port of this process; a process has one"
+    case .linkInTheWay(let path):
+      "pty=\(path): something that is no symbolic link lies there; remove it or choose another name"
+    case .linkInUse(let path):
+      "pty=\(path): another ivshmem-backend keeps this link; stop it or choose another name"
+    case .socketInUse(let path):
+      "socket=\(path): another process answers there; stop it or choose another path"
+    }
+  }
+
   /// The name of the kind, as in ``DeviceSpecification``.
   var kindName: String {
     switch kind {
     case .block: "block"
+    case .console: "console"
     case .entropy: "entropy"
     }
   }
@@ -109,6 +146,18 @@ extension ServedDevice {
       say("hostErrors", counters.hostErrors)
       say("unsupported", counters.unsupported)
       say("malformed", counters.malformed)
+    case .console:
+      let counters = console[0].counters
+      say("bytesToDriver", counters.bytesToDriver)
+      say("bytesFromDriver", counters.bytesFromDriver)
+      say("bytesDropped", counters.bytesDropped)
+      say("bytesLost", UInt64(console[0].host.lostCount))
+      say("blockedChains", counters.blockedChains)
+      say("messagesFromDriver", counters.messagesFromDriver)
+      say("messagesToDriver", counters.messagesToDriver)
+      say("badMessages", counters.badMessages)
+      say("shortBuffers", counters.shortBuffers)
+      say("emergencyWrites", counters.emergencyWrites)
     case .entropy:
       let counters = entropy[0].counters
       say("requests", counters.requests)

@@ -1,6 +1,7 @@
 import HostResources
 public import SharedMemory
 import VirtioBlock
+import VirtioConsole
 public import VirtioDevice
 import VirtioEntropy
 public import Virtqueue
@@ -11,24 +12,29 @@ public import Virtqueue
 /// moved out, changed and moved back, once a chain.
 public struct ServedDevice: DeviceModel, ~Copyable {
   typealias Block = BlockDevice<FileBlockHost>
+  typealias Console = ConsoleDevice<LinuxConsoleHost>
   typealias Entropy = EntropyDevice<RandomEntropyHost>
 
   enum Kind {
     case block
+    case console
     case entropy
   }
 
   let kind: Kind
   var block: PrivateStore<Block>
+  var console: PrivateStore<Console>
   var entropy: PrivateStore<Entropy>
 
   /// An empty place for every kind; ``make(_:wakeDescriptor:log:)`` fills the one of `kind`.
   init(_ kind: Kind, arena: inout PrivateArena) {
     guard let block = PrivateStore<Block>(count: 1, in: &arena),
+      let console = PrivateStore<Console>(count: 1, in: &arena),
       let entropy = PrivateStore<Entropy>(count: 1, in: &arena)
     else { preconditionFailure("the arena of a device holds its places") }
     self.kind = kind
     self.block = block
+    self.console = console
     self.entropy = entropy
   }
 
@@ -38,6 +44,7 @@ public struct ServedDevice: DeviceModel, ~Copyable {
   public var deviceID: UInt32 {
     switch kind {
     case .block: block[0].deviceID
+    case .console: console[0].deviceID
     case .entropy: entropy[0].deviceID
     }
   }
@@ -46,6 +53,7 @@ public struct ServedDevice: DeviceModel, ~Copyable {
   public var queueCount: Int {
     switch kind {
     case .block: block[0].queueCount
+    case .console: console[0].queueCount
     case .entropy: entropy[0].queueCount
     }
   }
@@ -54,6 +62,7 @@ public struct ServedDevice: DeviceModel, ~Copyable {
   public var maximumQueueSize: QueueSize {
     switch kind {
     case .block: block[0].maximumQueueSize
+    case .console: console[0].maximumQueueSize
     case .entropy: entropy[0].maximumQueueSize
     }
   }
@@ -62,6 +71,7 @@ public struct ServedDevice: DeviceModel, ~Copyable {
   public var maximumChainLength: Int {
     switch kind {
     case .block: block[0].maximumChainLength
+    case .console: console[0].maximumChainLength
     case .entropy: entropy[0].maximumChainLength
     }
   }
@@ -70,6 +80,7 @@ public struct ServedDevice: DeviceModel, ~Copyable {
   public var offeredFeatures: FeatureSet {
     switch kind {
     case .block: block[0].offeredFeatures
+    case .console: console[0].offeredFeatures
     case .entropy: entropy[0].offeredFeatures
     }
   }
@@ -78,6 +89,7 @@ public struct ServedDevice: DeviceModel, ~Copyable {
   public var configurationSize: Int {
     switch kind {
     case .block: block[0].configurationSize
+    case .console: console[0].configurationSize
     case .entropy: entropy[0].configurationSize
     }
   }
@@ -86,6 +98,7 @@ public struct ServedDevice: DeviceModel, ~Copyable {
   public func configurationByte(at offset: Int) -> UInt8 {
     switch kind {
     case .block: block[0].configurationByte(at: offset)
+    case .console: console[0].configurationByte(at: offset)
     case .entropy: entropy[0].configurationByte(at: offset)
     }
   }
@@ -94,6 +107,7 @@ public struct ServedDevice: DeviceModel, ~Copyable {
   public mutating func writeConfiguration(at offset: Int, width: Int, value: UInt64) -> Bool {
     switch kind {
     case .block: block[0].writeConfiguration(at: offset, width: width, value: value)
+    case .console: console[0].writeConfiguration(at: offset, width: width, value: value)
     case .entropy: entropy[0].writeConfiguration(at: offset, width: width, value: value)
     }
   }
@@ -102,6 +116,7 @@ public struct ServedDevice: DeviceModel, ~Copyable {
   public mutating func start(features: FeatureSet) {
     switch kind {
     case .block: block[0].start(features: features)
+    case .console: console[0].start(features: features)
     case .entropy: entropy[0].start(features: features)
     }
   }
@@ -110,6 +125,7 @@ public struct ServedDevice: DeviceModel, ~Copyable {
   public func canServe(queue: Int) -> Bool {
     switch kind {
     case .block: block[0].canServe(queue: queue)
+    case .console: console[0].canServe(queue: queue)
     case .entropy: entropy[0].canServe(queue: queue)
     }
   }
@@ -121,6 +137,7 @@ public struct ServedDevice: DeviceModel, ~Copyable {
   ) {
     switch kind {
     case .block: block[0].serve(chain, segments, index: index, on: &queue, in: region)
+    case .console: console[0].serve(chain, segments, index: index, on: &queue, in: region)
     case .entropy: entropy[0].serve(chain, segments, index: index, on: &queue, in: region)
     }
   }
@@ -129,6 +146,7 @@ public struct ServedDevice: DeviceModel, ~Copyable {
   public mutating func nextCompletion() -> DeviceCompletion? {
     switch kind {
     case .block: block[0].nextCompletion()
+    case .console: console[0].nextCompletion()
     case .entropy: entropy[0].nextCompletion()
     }
   }
@@ -137,6 +155,7 @@ public struct ServedDevice: DeviceModel, ~Copyable {
   public var inFlightCount: Int {
     switch kind {
     case .block: block[0].inFlightCount
+    case .console: console[0].inFlightCount
     case .entropy: entropy[0].inFlightCount
     }
   }
@@ -145,6 +164,7 @@ public struct ServedDevice: DeviceModel, ~Copyable {
   public mutating func stop() {
     switch kind {
     case .block: block[0].stop()
+    case .console: console[0].stop()
     case .entropy: entropy[0].stop()
     }
   }
@@ -153,6 +173,7 @@ public struct ServedDevice: DeviceModel, ~Copyable {
   public mutating func cancel(queue: Int) {
     switch kind {
     case .block: block[0].cancel(queue: queue)
+    case .console: console[0].cancel(queue: queue)
     case .entropy: entropy[0].cancel(queue: queue)
     }
   }
@@ -161,6 +182,7 @@ public struct ServedDevice: DeviceModel, ~Copyable {
   public mutating func takeConfigurationChange() -> Bool {
     switch kind {
     case .block: block[0].takeConfigurationChange()
+    case .console: console[0].takeConfigurationChange()
     case .entropy: entropy[0].takeConfigurationChange()
     }
   }

@@ -15,7 +15,7 @@ final class ServedLink: @unchecked Sendable {
   private var native: BackendLink?
   private var socket: VhostUserLink?
   /// The link's event under a number of our own, which outlives the link.
-  private let wake: Descriptor
+  private let wake: Int32
   private var idle: IdleLoop
   private var thread: UInt64?
   private var event: Int32 = -1
@@ -50,10 +50,17 @@ final class ServedLink: @unchecked Sendable {
 
   private static func duplicate(
     _ number: Int32, _ link: BackendOptions.Link
-  ) throws(UsageError) -> Descriptor {
+  ) throws(UsageError) -> Int32 {
     do throws(SystemError) {
-      return try Descriptor(cl_duplicate(number))
+      return Int32(truncatingIfNeeded: try SystemError.check(cl_duplicate(number)))
     } catch { throw UsageError("\(link.face.name): \(error.text)") }
+  }
+
+  // The link first, then the memory its books lie in.
+  deinit {
+    native = nil
+    socket = nil
+    cl_close(wake)
   }
 
   // MARK: Either link
@@ -163,7 +170,7 @@ final class ServedLink: @unchecked Sendable {
 
   /// Ends the sleep of the link's thread, so that it sees its orders.
   func wakeUp() {
-    if thread != nil { _ = cl_event_signal(wake.number) }
+    if thread != nil { _ = cl_event_signal(wake) }
   }
 
   /// Waits for the end of the thread; only when ``LinkBoard/hasEnded``.

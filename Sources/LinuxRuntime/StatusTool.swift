@@ -87,7 +87,7 @@ public struct StatusTool: Sendable {
       ("side", "\(side)"), ("peer", "\(peer.rawValue)"), ("state", hex(state)),
       ("live", isLive ? "true" : "false"), ("epoch", hex(hello.own?.rawValue ?? 0)),
       ("echo", hex(hello.echo?.rawValue ?? 0)),
-      ("status", names.filter { status.contains($0.0) }.map(\.1).joined(separator: "+")),
+      ("status", names.filter { status.contains($0.0) }.map { $0.1 }.joined(separator: "+")),
       ("reason", LinkReason(rawValue: reason).map { "\($0)" } ?? hex(reason)),
       ("delivered", "\(counts.delivered)"), ("dropped", "\(counts.dropped)"),
     ]

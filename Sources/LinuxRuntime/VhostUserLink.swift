@@ -27,7 +27,7 @@ public struct VhostUserLink: ~Copyable {
 
   private let path: String
   private let options: BackendOptions
-  private let listener: Descriptor
+  private let listener: ListeningSocket
   private let epoll: Descriptor
   private let wake: Descriptor
   private var served: VhostUserDevice<ServedDevice>
@@ -42,13 +42,15 @@ public struct VhostUserLink: ~Copyable {
   private var tags = [UInt64](repeating: 0, count: 32)
   private var turns = 0
   private var stopDeadline: UInt64?
+  /// Declared last: what lies in it goes first.
+  private let memory: PrivateBlocks
 
   /// Messages carried out before the rings are looked at again.
   private static var messageLimit: Int { 64 }
   /// Steps between two looks at the descriptors while there is work.
   private static var stepsPerLook: Int { 16 }
 
-  /// Opens the device and listens on the socket, with private memory that outlives them; nothing
+  /// Opens the device and listens on the socket, with their private memory; nothing
   /// is half-started when this throws.
   public static func open(
     path: String, device specification: DeviceSpecification, _ options: BackendOptions,
@@ -61,16 +63,16 @@ public struct VhostUserLink: ~Copyable {
     do throws(SystemError) {
       let epoll = try Descriptor(cl_epoll())
       let served = try makeServed(device, epoll.number, memory)
-      let listener = try listen(path)
+      let listener = try ListeningSocket(path)
       for (number, tag) in [(listener.number, Tag.listener), (wake.number, Tag.wake)] {
         _ = try SystemError.check(cl_epoll_add(epoll.number, number, tag, 1))
       }
-      return VhostUserLink(path, options, listener, epoll, wake, served)
+      return VhostUserLink(path, options, listener, epoll, wake, served, memory)
     } catch {
       let holder = error.code == SystemError.addressInUse ? unsafe cs_socket_holder(path) : 0
       throw UsageError(
-        "--vhost-user \(path): \(error.text)"
-          + (holder > 0 ? ", by \(processText(holder)); stop it" : ""))
+        "--vhost-user \(path): \(ListeningSocket.explain(error))"
+          + (holder > 0 ? ": \(processText(holder))" : ""))
     }
   }
 
@@ -84,12 +86,13 @@ public struct VhostUserLink: ~Copyable {
   }
 
   private init(
-    _ path: String, _ options: BackendOptions, _ listener: consuming Descriptor,
+    _ path: String, _ options: BackendOptions, _ listener: consuming ListeningSocket,
     _ epoll: consuming Descriptor, _ wake: consuming Descriptor,
-    _ served: consuming VhostUserDevice<ServedDevice>
+    _ served: consuming VhostUserDevice<ServedDevice>, _ memory: PrivateBlocks
   ) {
     self.path = path
     self.options = options
+    self.memory = memory
     self.listener = listener
     self.epoll = epoll
     self.wake = wake
@@ -110,7 +113,6 @@ public struct VhostUserLink: ~Copyable {
   /// Looks once at everything; bounded.
   mutating func turn() -> LinkTurn {
     if let stopDeadline, phase == .idle || cl_monotonic_ns() >= stopDeadline {
-      _ = unsafe cl_unlink(path)
       say("left")
       return .ended
     }
@@ -311,8 +313,4 @@ private func checked(_ path: String, _ result: Int) throws(UsageError) -> Descri
   do throws(SystemError) {
     return try Descriptor(result)
   } catch { throw UsageError("--vhost-user \(path): \(error.text)") }
-}
-
-private func listen(_ path: String) throws(SystemError) -> Descriptor {
-  try Descriptor(unsafe cl_listen_stream(path))
 }

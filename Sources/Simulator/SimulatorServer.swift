@@ -95,8 +95,8 @@ public final class SimulatorServer {
         cl_close(Int32(probe))
         throw .inUse(path: path)
       }
-      _ = unsafe cl_unlink(path)
-      result = unsafe cl_listen(path)
+      let gone = unsafe cl_unlink_socket(path)
+      result = gone < 0 ? gone : unsafe cl_listen(path)
     }
     do throws(SystemError) {
       return try Descriptor(result)

@@ -161,6 +161,8 @@ extension VhostUserDevice where Device: ~Copyable {
       deactivate(queue)
       vrings[queue].isEnabled = !hasProtocolFeatures && features != FeatureSet()
       vrings[queue].isStarted = false
+      // The addresses were those of the driver before: enabling a ring alone must not revive them.
+      vrings[queue].isAddressed = false
       vrings[queue].isBroken = false
       vrings[queue].base = 0
     }
@@ -321,6 +323,7 @@ extension VhostUserDevice where Device: ~Copyable {
     try message.require(8)
     let queue = try queueIndex(message.word32(0))
     stopTaking(queue)
+    vrings[queue].isAddressed = false
     vrings[queue].isEnabled = !hasProtocolFeatures
     deactivate(queue)
     vrings[queue].isBroken = false

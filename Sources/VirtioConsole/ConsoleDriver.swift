@@ -100,6 +100,12 @@ public struct ConsoleDriver: ~Copyable {
   /// Drops all queues, after the device was reset or has gone. Read the ports first: what the
   /// device has delivered and nobody has read is lost.
   public mutating func detach() {
+    for index in 0..<ports.count {
+      do throws(QueueError) {
+        // What was taken in the meantime does not go out again.
+        try reclaim(index)
+      } catch { continue }
+    }
     for index in 0..<queues.count where queues.isOccupied(index) { _ = queues.remove(at: index) }
   }
 

@@ -200,7 +200,7 @@ public struct DeviceQueue: ~Copyable {
   mutating func walk(from head: UInt16, into segments: inout ChainSegments) throws(QueueError) {
     var chain = OpenChain()
     let readables = segments.readables.prefix(chainLimit)
-    var descriptor = Descriptor(descriptors, head)
+    var descriptor = RingDescriptor(descriptors, head)
     while descriptor.flags & (Flag.write | Flag.indirect) == 0 {
       try appendReadable(descriptor, &chain, to: readables)
       guard descriptor.hasNext else {
@@ -220,11 +220,11 @@ public struct DeviceQueue: ~Copyable {
   }
 
   @inlinable @inline(__always)
-  mutating func following(_ descriptor: Descriptor) throws(QueueError) -> Descriptor {
+  mutating func following(_ descriptor: RingDescriptor) throws(QueueError) -> RingDescriptor {
     guard descriptor.next < size else {
       throw .nextOutOfRange(descriptor.next, size: size)
     }
-    return Descriptor(descriptors, descriptor.next)
+    return RingDescriptor(descriptors, descriptor.next)
   }
 
   @inlinable @inline(__always)
@@ -238,7 +238,7 @@ public struct DeviceQueue: ~Copyable {
 
   @inlinable @inline(__always)
   mutating func appendReadable(
-    _ descriptor: Descriptor, _ chain: inout OpenChain, to table: PrivateTable<ReadableRange>
+    _ descriptor: RingDescriptor, _ chain: inout OpenChain, to table: PrivateTable<ReadableRange>
   ) throws(QueueError) {
     guard table.contains(index: chain.count) else { throw .chainTooLong(limit: table.count) }
     // A descriptor without a byte may point anywhere: the specification does not forbid it.
@@ -250,7 +250,7 @@ public struct DeviceQueue: ~Copyable {
 
   @inlinable @inline(__always)
   mutating func appendWritable(
-    _ descriptor: Descriptor, _ chain: inout OpenChain, to table: PrivateTable<WritableRange>
+    _ descriptor: RingDescriptor, _ chain: inout OpenChain, to table: PrivateTable<WritableRange>
   ) throws(QueueError) {
     guard descriptor.flags & Flag.write != 0 else { throw .readableAfterWritable }
     guard table.contains(index: chain.count) else { throw .chainTooLong(limit: table.count) }
@@ -263,7 +263,7 @@ public struct DeviceQueue: ~Copyable {
   /// Walks a table of its own (VIRTIO 1.4, 2.7.5.3): never nested, never continued behind it.
   @usableFromInline @inline(never)
   mutating func walkIndirect(
-    _ outer: Descriptor, _ found: OpenChain, _ readables: PrivateTable<ReadableRange>,
+    _ outer: RingDescriptor, _ found: OpenChain, _ readables: PrivateTable<ReadableRange>,
     _ writables: PrivateTable<WritableRange>
   ) throws(QueueError) -> OpenChain {
     guard features.contains(.indirectDescriptors), !outer.hasNext, outer.count > 0,
@@ -276,7 +276,7 @@ public struct DeviceQueue: ~Copyable {
     var index = 0
     while true {
       let start = table.offset + 16 * index
-      let descriptor = Descriptor(
+      let descriptor = RingDescriptor(
         address: region.load64(start), rest: region.load64(start + 8))
       guard descriptor.flags & Flag.indirect == 0 else {
         throw .badIndirect(length: outer.count, flags: descriptor.flags)

@@ -50,6 +50,18 @@ final class RunningServer {
     try SimulatorPeer(socketPath: server.path, wanting: PeerID(id))
   }
 
+  /// A path given by mistake costs nobody a file.
+  @Test func aFileThatIsNoSocketIsLeftAlone() throws {
+    let path = FileManager.default.temporaryDirectory.appendingPathComponent(
+      "cellmate-test-\(UInt64.random(in: 0...UInt64.max))")
+    try Data("precious".utf8).write(to: path)
+    defer { try? FileManager.default.removeItem(at: path) }
+    #expect(throws: SimulatorServerError.self) {
+      _ = try SimulatorServer(path: path.path, options: SimulatorOptions()) { _ in }
+    }
+    #expect(try Data(contentsOf: path) == Data("precious".utf8))
+  }
+
   @Test func doorbellsAreLostWhileDisarmedAndOneShotDisarms() throws {
     let server = try RunningServer()
     var a = try Self.peer(server, 0)

@@ -52,8 +52,13 @@ struct DeviceRig<Device: DeviceModel & ~Copyable>: ~Copyable {
   // look into the books when they end.
   private let memory: RigMemory
   private let books: RigMemory
+  private let kept: RigMemory?
 
-  init(_ device: consuming Device, queueSize: UInt32 = 64) throws {
+  /// Takes a device over, and the memory its own books lie in.
+  init(
+    _ device: consuming Device, keeping kept: RigMemory? = nil, queueSize: UInt32 = 64
+  ) throws {
+    self.kept = kept
     memory = RigMemory(Self.total, alignment: 4096, filledWith: 0xa5)
     books = RigMemory(Self.bookTotal, alignment: 64, filledWith: 0)
     region = unsafe SharedRegion(unsafeBase: memory.base, count: Self.total, isUnalignedSafe: true)
@@ -117,7 +122,9 @@ struct DeviceRig<Device: DeviceModel & ~Copyable>: ~Copyable {
   @discardableResult
   mutating func pump() throws -> Bool {
     var found = false
-    while let done = device.nextCompletion() {
+    // Bounded, as the drain loop is.
+    for _ in 0..<64 {
+      guard let done = device.nextCompletion() else { break }
       found = true
       guard queues.isOccupied(done.queue) else { continue }
       _ = queues[done.queue].complete(done.ticket, written: done.written)
@@ -131,6 +138,14 @@ struct DeviceRig<Device: DeviceModel & ~Copyable>: ~Copyable {
       _ = queues[index].publish()
     }
     return found
+  }
+
+  /// Looks until nothing moves any more.
+  mutating func settle() throws {
+    for _ in 0..<1000 {
+      guard try pump() else { return }
+    }
+    preconditionFailure("the device never comes to rest")
   }
 
   /// Chains of a queue that the device holds.

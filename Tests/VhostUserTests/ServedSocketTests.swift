@@ -110,6 +110,57 @@ final class ServedSocket: @unchecked Sendable {
     served.stop()
   }
 
+  /// Whatever else the path names is left alone: a disk image given by mistake, a folder.
+  @Test func whatIsNoSocketIsNotReplaced() throws {
+    let served = try ServedSocket()
+    let before = try Data(contentsOf: served.image)
+    for (path, reason) in [
+      (served.image.path, "no socket is there"), (served.folder.path, "no socket is there"),
+      (served.folder.path + "/none/a.sock", "make it first"),
+      (served.path + String(repeating: "x", count: 107), "at most 107 bytes"),
+    ] {
+      let error = #expect(throws: UsageError.self) {
+        _ = try VhostUserLink.open(
+          path: path, device: try DeviceSpecification("entropy"), BackendOptions(),
+          memory: PrivateBlocks())
+      }
+      #expect(error?.message.contains(reason) == true)
+    }
+    #expect(try Data(contentsOf: served.image) == before)
+  }
+
+  /// `--check`, and a process whose second socket cannot be opened, leave nothing behind.
+  @Test func aSocketThatWasNeverServedLeavesNoFile() throws {
+    let served = try ServedSocket()
+    do {
+      let link = try VhostUserLink.open(
+        path: served.path, device: try DeviceSpecification("entropy"), BackendOptions(),
+        memory: PrivateBlocks())
+      #expect(link.wakeDescriptor >= 0)
+      #expect(FileManager.default.fileExists(atPath: served.path))
+      _ = consume link
+    }
+    #expect(!FileManager.default.fileExists(atPath: served.path))
+    var options = BackendOptions()
+    for path in [served.path, served.path + "/not-a-folder"] {
+      options.links.append(
+        BackendOptions.Link(.vhostUser(path), devices: [try DeviceSpecification("entropy")]))
+    }
+    #expect(throws: UsageError.self) { _ = try BackendProcess(options) }
+    #expect(!FileManager.default.fileExists(atPath: served.path))
+  }
+
+  /// The socket of a successor is not taken away.
+  @Test func aReplacedSocketFileStays() throws {
+    let served = try ServedSocket()
+    try served.start()
+    try FileManager.default.removeItem(atPath: served.path)
+    let successor = try Descriptor(unsafe cl_listen_stream(served.path))
+    served.stop()
+    #expect(FileManager.default.fileExists(atPath: served.path))
+    #expect(successor.number >= 0)
+  }
+
   /// Garbage ends the connection with a reason in the log; the next front-end is served.
   @Test func garbageOnTheSocketEndsTheConnectionOnly() throws {
     let served = try ServedSocket()

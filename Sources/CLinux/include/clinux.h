@@ -89,11 +89,16 @@ uint64_t cl_realtime_ns(void);
 int cl_is_terminal(int fd);
 void cl_exit(int status) __attribute__((noreturn));
 long cl_unlink(const char *_Nonnull path);
+// Removes a socket's file; -EEXIST when something else is there.
+long cl_unlink_socket(const char *_Nonnull path);
+// The number of the file at path, 0 when there is none.
+uint64_t cl_inode(const char *_Nonnull path);
 int cl_process_id(void);
 
 // ---- stream sockets, epoll, guest memory -------------------------------------------------------
 
-// A stream socket at path; a socket that nobody serves any more is replaced.
+// A stream socket at path; a socket that nobody serves any more is replaced. -EADDRINUSE when
+// somebody serves it, -EEXIST when something else than a socket is there.
 long cl_listen_stream(const char *_Nonnull path);
 long cl_connect_stream(const char *_Nonnull path);
 long cl_set_nonblocking(int fd);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What a service needs of Linux and Swift cannot spell: the service manager's datagrams, a control
-// socket with rights, signals, names of processes and groups. Each function returns what the call
+// socket with rights, names of processes and groups. Each function returns what the call
 // returns, or -errno; nothing here decides anything.
 #pragma once
 #include <stddef.h>
@@ -37,7 +37,5 @@ void cs_time_text(char *_Nonnull text);
 // Bytes of memory the process has resident, 0 when it cannot be known.
 uint64_t cs_resident_bytes(void);
 
-// SIGHUP sets a flag and signals the event.
-void cs_catch_reload(int event_fd);
-// Whether SIGHUP came since the last call.
-int cs_take_reload(void);
+// Lets the calling thread have SIGTERM, SIGINT and SIGHUP, whatever mask the parent left it.
+void cs_receive_signals(void);

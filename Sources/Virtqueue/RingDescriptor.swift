@@ -2,7 +2,7 @@ public import SharedMemory
 
 /// A private copy of one descriptor (VIRTIO 1.4, 2.7.5): a claim of the driver.
 @usableFromInline
-struct Descriptor {
+struct RingDescriptor {
   @usableFromInline let address: UInt64
   /// Length, flags and next, as they stand behind the address.
   @usableFromInline let rest: UInt64

@@ -1,0 +1,2 @@
+// libfdt is C: this header gives it to Swift, and its inline accessors with it.
+#include <libfdt.h>
