@@ -14,12 +14,17 @@ let strict: [SwiftSetting] = [
   .unsafeFlags(["-enforce-exclusivity=unchecked"], .when(configuration: .release)),
 ]
 
+/// Where tests watch every access to shared memory (docs/testing.md): debug builds alone.
+/// `Fuzz/coverage` defines it by itself for its release builds.
+let watched: [SwiftSetting] = strict + [.define("CELLMATE_WATCH", .when(configuration: .debug))]
+
 /// The targets that also build as Embedded Swift, with the arrows of docs/architecture.md.
 let core: [Target] = [
   .target(name: "CVolatile"),
-  .target(name: "SharedMemory", dependencies: ["CVolatile"], swiftSettings: strict),
+  .target(name: "CWatch"),
+  .target(name: "SharedMemory", dependencies: ["CVolatile", "CWatch"], swiftSettings: watched),
   .target(name: "IVShmem", dependencies: ["SharedMemory"], swiftSettings: strict),
-  .target(name: "Virtqueue", dependencies: ["SharedMemory"], swiftSettings: strict),
+  .target(name: "Virtqueue", dependencies: ["SharedMemory"], swiftSettings: watched),
   .target(
     name: "VirtioDevice", dependencies: ["SharedMemory", "Virtqueue"], swiftSettings: strict),
   .target(
@@ -52,7 +57,7 @@ let linux: [Target] = [
   .target(name: "LinuxSupport", dependencies: ["CLinux"], swiftSettings: strict),
   .target(
     name: "SimulatorPeer", dependencies: ["CLinux", "LinuxSupport", "SharedMemory", "IVShmem"],
-    swiftSettings: strict),
+    swiftSettings: watched),
   .target(
     name: "VhostUser",
     dependencies: ["CLinux", "LinuxSupport", "SharedMemory", "Virtqueue", "VirtioDevice"],
@@ -71,7 +76,7 @@ let workstation: [Target] = [
   .target(
     name: "Simulator",
     dependencies: ["CLinux", "LinuxSupport", "SharedMemory", "IVShmem", "SimulatorPeer"],
-    swiftSettings: strict),
+    swiftSettings: watched),
   .systemLibrary(name: "CFDT", providers: [.apt(["libfdt-dev"])]),
   .target(name: "CellFormat", swiftSettings: strict),
   .target(name: "DeviceTree", dependencies: ["CFDT"], swiftSettings: strict),
@@ -84,6 +89,20 @@ let workstation: [Target] = [
     dependencies: [
       "CellFormat", "CellCheck", "CellPicture", "DeviceTree",
       .product(name: "Yams", package: "Yams"),
+    ],
+    swiftSettings: strict),
+]
+
+/// The face of libcellmate.so. In SwiftPM it is an ordinary Swift library; `./dev library` builds
+/// the same sources as one Embedded module, which needs the C library alone.
+let library: [Target] = [
+  .target(name: "CCellmate"),
+  .target(
+    name: "Cellmate",
+    dependencies: [
+      "CCellmate", "CLinux", "CommandOptions", "SharedMemory", "IVShmem", "Virtqueue",
+      "VirtioDevice", "VirtioTransport", "VirtioBlock", "DeviceRuntime", "SimulatorPeer",
+      "LinuxRuntime",
     ],
     swiftSettings: strict),
 ]
@@ -132,12 +151,20 @@ let fuzzers: [Target] = [
   .target(
     name: "FuzzTargets",
     dependencies: [
-      "CLinux", "LinuxSupport", "SharedMemory", "Virtqueue", "VirtioDevice", "VirtioBlock",
-      "HostResources", "VhostUser",
+      "CLinux", "CWatch", "LinuxSupport", "SharedMemory", "IVShmem", "Virtqueue", "VirtioDevice",
+      "VirtioTransport", "VirtioBlock", "VirtioEntropy", "VirtioConsole", "DeviceRuntime",
+      "HostResources", "Simulator", "VhostUser",
     ],
-    path: "Fuzz/Targets", swiftSettings: strict),
+    path: "Fuzz/Targets", swiftSettings: watched),
   .executableTarget(
-    name: "VhostUserFuzz", dependencies: ["FuzzTargets"], path: "Fuzz/VhostUserFuzz",
+    name: "FuzzPlayer", dependencies: ["FuzzTargets"], path: "Fuzz/Player",
+    swiftSettings: strict),
+  .target(
+    name: "CellFuzzTargets",
+    dependencies: ["CellFormat", "CellCheck", "CellPicture", "DeviceTree"],
+    path: "Fuzz/CellTargets", swiftSettings: strict),
+  .executableTarget(
+    name: "CellFuzz", dependencies: ["CellFuzzTargets"], path: "Fuzz/CellFuzz",
     swiftSettings: strict),
 ]
 
@@ -165,7 +192,9 @@ let tests: [Target] = [
     swiftSettings: strict),
   .testTarget(
     name: "CellTests",
-    dependencies: ["CellFormat", "CellCheck", "CellPicture", "CellGenerate", "DeviceTree"],
+    dependencies: [
+      "CellFormat", "CellCheck", "CellPicture", "CellGenerate", "DeviceTree", "CellFuzzTargets",
+    ],
     swiftSettings: strict),
   .testTarget(
     name: "VirtioBlockTests",
@@ -191,16 +220,20 @@ let tests: [Target] = [
       "HostResources", "VhostUser", "CommandOptions", "LinuxRuntime", "FuzzTargets",
     ],
     swiftSettings: strict),
+  .testTarget(
+    name: "HostileTests",
+    dependencies: ["CWatch", "SharedMemory", "IVShmem", "Simulator", "FuzzTargets"],
+    swiftSettings: strict),
   .testTarget(name: "HouseRulesTests", swiftSettings: strict),
   .testTarget(name: "ConformanceTests", swiftSettings: strict),
 ]
 
 let package = Package(
   name: "cellmate",
-  products: [],
+  products: [.library(name: "cellmate", type: .dynamic, targets: ["Cellmate"])],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
     .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
   ],
-  targets: core + linux + workstation + programs + cellTool + benchmarks + fuzzers + tests
+  targets: core + linux + workstation + library + programs + cellTool + benchmarks + fuzzers + tests
 )

@@ -177,27 +177,40 @@ void chc_restore(void) {
   errno = saved;
 }
 
-static void chc_on_deadly(int number) {
+enum { CHC_DEADLY = 10, CHC_POLITE = 4 };
+// The polite ones first: whoever handles one of those ends in an orderly way, by exit.
+static const int chc_deadly[CHC_DEADLY] = {SIGHUP, SIGTERM, SIGINT, SIGBUS, SIGQUIT, SIGABRT,
+                                           SIGSEGV, SIGILL, SIGFPE, SIGTRAP};
+static struct sigaction chc_before[CHC_DEADLY];
+
+// Puts the terminal back, then leaves the signal to whoever had it before: the system, or what
+// shows a crash.
+static void chc_on_deadly(int number, siginfo_t *info, void *context) {
+  (void)context;
   chc_restore();
-  raise(number);
+  for (int i = 0; i < CHC_DEADLY; i++) {
+    if (chc_deadly[i] == number) sigaction(number, &chc_before[i], NULL);
+  }
+  // A fault comes again by itself, what was sent does not.
+  int is_fault = number == SIGSEGV || number == SIGILL || number == SIGFPE || number == SIGBUS ||
+                 number == SIGTRAP;
+  if (!is_fault || info->si_code <= 0 || info->si_code == SI_KERNEL) raise(number);
 }
 
 // Whoever ends this process, its terminal is put back first.
 static void chc_promise_restore(void) {
-  static const int deadly[] = {SIGHUP, SIGQUIT, SIGABRT, SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTERM,
-                               SIGINT};
   static int is_promised;
   if (is_promised) return;
   is_promised = 1;
   atexit(chc_restore);
-  for (size_t i = 0; i < sizeof deadly / sizeof deadly[0]; i++) {
-    struct sigaction now, a;
-    // Whoever handles a signal ends in an orderly way, by exit.
-    if (sigaction(deadly[i], NULL, &now) < 0 || now.sa_handler != SIG_DFL) continue;
+  for (int i = 0; i < CHC_DEADLY; i++) {
+    if (sigaction(chc_deadly[i], NULL, &chc_before[i]) < 0) continue;
+    if (i < CHC_POLITE && chc_before[i].sa_handler != SIG_DFL) continue;
+    struct sigaction a;
     memset(&a, 0, sizeof a);
-    a.sa_handler = chc_on_deadly;
-    a.sa_flags = SA_RESETHAND | SA_NODEFER;
-    sigaction(deadly[i], &a, NULL);
+    a.sa_sigaction = chc_on_deadly;
+    a.sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK;
+    sigaction(chc_deadly[i], &a, NULL);
   }
 }
 

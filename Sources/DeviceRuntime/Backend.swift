@@ -299,6 +299,12 @@ public struct Backend<P: Platform & ~Copyable, Device: DeviceModel & ~Copyable>:
     link.wakePeer()
   }
 
+  /// Takes the devices out, after ``leave()``: their hosts end what they do before the platform,
+  /// which is the memory they do it on, may go.
+  public mutating func removeDevices() {
+    for index in 0..<slots.count where slots.isOccupied(index) { _ = slots.remove(at: index) }
+  }
+
   /// Tells the front-end and sets State 0.
   public mutating func leave() {
     for index in 0..<slots.count where slots.isOccupied(index) { slots[index].abort() }

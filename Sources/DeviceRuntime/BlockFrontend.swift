@@ -160,6 +160,13 @@ public struct BlockFrontend<P: Platform & ~Copyable>: ~Copyable {
   /// Gives a buffer for writing back.
   public mutating func freeForWriting(_ buffer: BufferSegment) { driverPool.free(buffer) }
 
+  /// Whether a buffer is one that was allocated and not given back, for callers whose word is not
+  /// enough.
+  public func isAllocated(_ buffer: BufferSegment, forReading: Bool) -> Bool {
+    forReading && devicePool.isOccupied(0)
+      ? devicePool[0].isAllocated(buffer) : driverPool.isAllocated(buffer)
+  }
+
   // MARK: Requests
 
   /// Requests that are not finished.

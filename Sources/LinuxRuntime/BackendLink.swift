@@ -62,8 +62,9 @@ public struct BackendLink: ~Copyable {
       preconditionFailure("4 MiB hold a link")
     }
     for (index, device) in devices.enumerated() {
+      var books = memory.arena(2 << 20)
       let device = try ServedDevice.make(
-        device, wakeDescriptor: wake.descriptor, memory: memory,
+        device, wakeDescriptor: wake.descriptor, arena: &books,
         log: options.resourceLog("link \(specification.socketPath)"))
       var own = memory.arena(2 << 20)
       guard backend.add(device, at: index, arena: &own) else {

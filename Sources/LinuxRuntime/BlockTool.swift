@@ -9,46 +9,31 @@ public struct BlockTool: Sendable {
   public static let actions = "info, read, write, copy, roundtrip"
 
   /// The options of the tool.
-  public static let options = [
-    OptionSpecification("link", "sim:PATH[,...]", "the link"),
-    OptionSpecification("vhost-user", "PATH", "a back-end's vhost-user socket instead of a link"),
-    OptionSpecification("slot", "N", "which device of the link (0 to 7, default 0)"),
-    OptionSpecification("file", "PATH", "read: where to, write: where from"),
-    OptionSpecification("offset", "BYTES", "where on the disk to start (default 0)"),
-    OptionSpecification("to", "BYTES", "copy: where on the disk to put it"),
-    OptionSpecification("count", "BYTES", "how much (default: to the end); roundtrip: how often"),
-    OptionSpecification("depth", "N", "requests in flight, a power of two (1 to 64, default 8)"),
-    OptionSpecification("size", "BYTES", "bytes a request, a multiple of 512 (default 128K)"),
-    OptionSpecification("patience", "SECONDS", "how long a missing back-end is waited for (30)"),
-    OptionSpecification("json", "the result as one JSON object on standard output"),
-    OptionSpecification("quiet", "no progress"),
-    OptionSpecification("help", "this text"),
-  ]
+  public static let options =
+    FrontendPlace.options + [
+      OptionSpecification("file", "PATH", "read: where to, write: where from"),
+      OptionSpecification("offset", "BYTES", "where on the disk to start (default 0)"),
+      OptionSpecification("to", "BYTES", "copy: where on the disk to put it"),
+      OptionSpecification("count", "BYTES", "how much (default: to the end); roundtrip: how often"),
+      OptionSpecification("depth", "N", "requests in flight, a power of two (1 to 64, default 8)"),
+      OptionSpecification("size", "BYTES", "bytes a request, a multiple of 512 (default 128K)"),
+      OptionSpecification("json", "the result as one JSON object on standard output"),
+    ] + FrontendPlace.lastOptions
 
   private let given: CommandOptions
   private let action: String
-  private let face: BackendOptions.Face
-  private let slot: Int
+  private let place: FrontendPlace
   private let depth: Int
   private let size: Int
-  private let patience: UInt64
 
   /// Checks the command line; nothing is opened yet.
   public init(_ action: String, _ given: CommandOptions) throws(UsageError) {
     guard ["info", "read", "write", "copy", "roundtrip"].contains(action) else {
       throw UsageError("unknown action '\(action)'; known are: \(Self.actions)")
     }
-    switch (given.value("link"), given.value("vhost-user")) {
-    case (let text?, nil): face = .link(try LinkSpecification(text))
-    case (nil, let path?): face = .vhostUser(path)
-    case (nil, nil):
-      throw UsageError(
-        "--link sim:PATH or --vhost-user PATH is missing: which device? See --help")
-    default: throw UsageError("--link and --vhost-user: a device is behind one of them, not both")
-    }
+    place = try FrontendPlace(given)
     self.given = given
     self.action = action
-    slot = Int(try given.number("slot", in: 0...7, default: 0))
     depth =
       action == "roundtrip" ? 1 : Int(try given.number("depth", in: 1...64, default: 8))
     guard depth & (depth - 1) == 0 else {
@@ -57,15 +42,14 @@ public struct BlockTool: Sendable {
     let standard: UInt64 = action == "roundtrip" ? 4096 : 128 << 10
     size = Int(try given.number("size", in: 512...(1 << 20), default: standard))
     guard size % 512 == 0 else { throw UsageError("--size \(size): expected a multiple of 512") }
-    patience = try given.number("patience", in: 1...86400, default: 30) * 1_000_000_000
   }
 
-  private var showsProgress: Bool { !given.has("quiet") }
+  private var showsProgress: Bool { place.isNoisy }
 
   /// Runs the action.
   public func run() throws(ClientError) {
-    switch face {
-    case .link(let link): try run(LinkBlockPath(link, slot: slot, depth: depth))
+    switch place.face {
+    case .link(let link): try run(LinkBlockPath(link, slot: place.slot, depth: depth))
     case .vhostUser(let path):
       try run(VhostUserBlockPath.open(path: path, depth: depth, chunk: size))
     }
@@ -74,7 +58,7 @@ public struct BlockTool: Sendable {
   private func run(_ path: consuming some BlockPath & ~Copyable) throws(ClientError) {
     let noisy = showsProgress
     var client = try PathClient(
-      path, depth: depth, chunk: size, patience: patience
+      path, depth: depth, chunk: size, patience: place.patience
     ) { if noisy { writeError("\nivshmem: \($0)\n") } }
     do throws(ClientError) {
       switch action {

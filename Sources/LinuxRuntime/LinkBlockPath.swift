@@ -22,20 +22,12 @@ struct LinkBlockPath: BlockPath, ~Copyable {
   private static func open(
     _ link: LinkSpecification, _ slot: Int, _ depth: Int
   ) throws(ClientError) -> BlockFrontend<SimulatorPeer> {
-    let native = try openNative(link)
+    let native = try openFrontEndLink(link)
     var arena = PrivateMemory.arena(4 << 20)
     do throws(BlockFrontendError) {
       return try BlockFrontend(
         frontend: Frontend(link: native), slot: slot, depth: UInt32(depth), arena: &arena)
     } catch { throw .failed("setting up the front-end: \(error)") }
-  }
-
-  private static func openNative(
-    _ link: LinkSpecification
-  ) throws(ClientError) -> NativeLink<SimulatorPeer> {
-    do throws(UsageError) {
-      return try openLink(link, side: .frontEnd)
-    } catch { throw .usage(error) }
   }
 
   var configuration: BlockConfiguration { front.configuration }
@@ -59,20 +51,12 @@ struct LinkBlockPath: BlockPath, ~Copyable {
     do throws(BlockFrontendError) {
       try front.connect(until: Instant(nanoseconds: deadline))
     } catch {
-      if cl_stop_requested() != 0 { throw .interrupted }
-      let reason = front.frontend.link.reason
-      switch error {
-      case .frontend(.deadline(.linkUp)):
-        throw .failed(
-          "no back-end answered within \(seconds) s"
-            + (reason == .none ? "; start ivshmem-backend" : "; its header is wrong: \(reason)"))
-      case .frontend(.wrongDevice(let found, _)):
-        throw .failed("the slot holds device type \(found), not a block device (2)")
-      case .frontend(.refused(15, _)):
-        throw .failed("the link has no device in this slot; see --slot")
-      case .full, .poolTooSmall, .noPrivateMemory, .frontend, .queue, .badRequest:
+      guard case .frontend(let cause) = error else {
         throw .failed("setting up the device: \(error)")
       }
+      throw frontendFailure(
+        cause, front.frontend.link.reason, seconds: seconds,
+        wanting: DeviceKind(id: BlockFormat.deviceID, name: "a block device"))
     }
   }
 

@@ -1,5 +1,7 @@
+import CLinux
 public import CommandOptions
-import IVShmem
+import DeviceRuntime
+public import IVShmem
 import LinuxSupport
 public import SimulatorPeer
 public import VirtioTransport
@@ -19,20 +21,43 @@ public func openLink(
       side: side, own: own, peer: specification.partner(side), geometry: platform.geometry,
       placement: specification.placement)
     return NativeLink(platform: platform, plan: plan)
-  } catch {
-    switch error {
-    case .peers(let own, let peer, let count):
-      throw UsageError(
-        "link \(path): peers \(own.rawValue) and \(peer.rawValue) are not two of its \(count)")
-    case .readWriteTooSmall(let have, let need):
-      throw UsageError(
-        "link \(path): its read/write section has \(have) bytes, the shared placement needs"
-          + " \(need); make it larger or use placement=output")
-    case .outputTooSmall(let have, let need):
-      throw UsageError(
-        "link \(path): its output sections have \(have) bytes, the output placement needs"
-          + " \(need); make them larger or use placement=shared")
-    }
+  } catch { throw explain(error, link: path) }
+}
+
+/// Why the two sides cannot share this link, with the way out.
+public func explain(_ error: LinkPlanError, link: String) -> UsageError {
+  switch error {
+  case .peers(let own, let peer, let count):
+    UsageError(
+      "link \(link): peers \(own.rawValue) and \(peer.rawValue) are not two of its \(count)")
+  case .readWriteTooSmall(let have, let need):
+    UsageError(
+      "link \(link): its read/write section has \(have) bytes, the shared placement needs"
+        + " \(need); make it larger or use placement=output")
+  case .outputTooSmall(let have, let need):
+    UsageError(
+      "link \(link): its output sections have \(have) bytes, the output placement needs"
+        + " \(need); make them larger or use placement=shared")
+  }
+}
+
+/// Why the sizes of a platform make no link.
+public func explain(_ error: GeometryError, link: String) -> UsageError {
+  switch error {
+  case .peerCount(let count):
+    UsageError("link \(link): \(count) peers, expected 2 to 65536")
+  case .peerID(let id, let limit):
+    UsageError("link \(link): peer \(id), expected one below \(limit)")
+  case .stateTableSize(let size, let peers):
+    UsageError(
+      "link \(link): a state table of \(size) bytes, expected a multiple of 4096 with 4 bytes for"
+        + " each of \(peers) peers")
+  case .readWriteSize(let size):
+    UsageError("link \(link): a read/write section of \(size) bytes, expected a multiple of 4096")
+  case .outputSize(let size):
+    UsageError("link \(link): output sections of \(size) bytes, expected a multiple of 4096")
+  case .totalSize:
+    UsageError("link \(link): the sections together are larger than this machine's addresses")
   }
 }
 
@@ -47,5 +72,37 @@ func explain(_ error: SimulatorPeerError, _ path: String, _ own: PeerID) -> Stri
     "link \(path): the server's answer of \(size) bytes is not understood; same version?"
   case .geometry(let cause): "link \(path): its sizes make no sense (\(cause))"
   case .mapping(let cause): "link \(path): mapping its sections failed: \(cause.text)"
+  }
+}
+
+/// Opens a link for a front-end tool.
+func openFrontEndLink(
+  _ specification: LinkSpecification
+) throws(ClientError) -> NativeLink<SimulatorPeer> {
+  do throws(UsageError) {
+    return try openLink(specification, side: .frontEnd)
+  } catch { throw .usage(error) }
+}
+
+/// Why a device of a link could not be set up, for people.
+///
+/// - Parameters:
+///   - reason: what this side says of its partner's header.
+///   - seconds: how long the back-end was waited for.
+func frontendFailure(
+  _ error: FrontendError, _ reason: LinkReason, seconds: UInt64, wanting kind: DeviceKind
+) -> ClientError {
+  if cl_stop_requested() != 0 { return .interrupted }
+  switch error {
+  case .deadline(.linkUp):
+    return .failed(
+      "no back-end answered within \(seconds) s"
+        + (reason == .none ? "; start ivshmem-backend" : "; its header is wrong: \(reason)"))
+  case .wrongDevice(let found, _):
+    return .failed("the slot holds device type \(found), not \(kind.name) (\(kind.id))")
+  case .refused(15, _): return .failed("the link has no device in this slot; see --slot")
+  case .deadline, .linkLost, .refused, .notVirtio, .missingFeatures, .featuresRefused,
+    .queueResetIncomplete, .interrupted, .platformGone:
+    return .failed("setting up the device: \(error)")
   }
 }

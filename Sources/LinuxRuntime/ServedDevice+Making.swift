@@ -1,7 +1,7 @@
-import CommandOptions
+public import CommandOptions
 import HostResources
 import LinuxSupport
-import SharedMemory
+public import SharedMemory
 import VirtioBlock
 import VirtioConsole
 import VirtioEntropy
@@ -11,20 +11,28 @@ extension ServedDevice {
   /// Requests a block device may have in flight.
   static var slots: Int { 256 }
 
+  /// The same, for a process that keeps its devices: the books are never given back.
+  static func make(
+    _ specification: DeviceSpecification, wakeDescriptor: Int32,
+    log: @escaping @Sendable (String) -> Void
+  ) throws(UsageError) -> ServedDevice {
+    var arena = PrivateMemory.arena(2 << 20)
+    return try make(specification, wakeDescriptor: wakeDescriptor, arena: &arena, log: log)
+  }
+
   /// Opens the host resource of a device and puts the device in front of it; every link makes its
   /// devices here.
   ///
   /// - Parameters:
   ///   - wakeDescriptor: the event that is signalled when the device has something to do.
-  ///   - memory: gives private memory that outlives the device.
+  ///   - arena: at least 2 MiB for its books, which has to stay as long as the device.
   ///   - log: takes one line for the operator; called from any thread.
   /// - Throws: one line with the way out.
-  static func make(
-    _ specification: DeviceSpecification, wakeDescriptor: Int32, memory: PrivateBlocks,
+  public static func make(
+    _ specification: DeviceSpecification, wakeDescriptor: Int32, arena: inout PrivateArena,
     log: @escaping @Sendable (String) -> Void
   ) throws(UsageError) -> ServedDevice {
     guard let size = QueueSize(256) else { preconditionFailure("256 is a queue size") }
-    var arena = memory.arena(2 << 20)
     switch specification {
     case .block(let block):
       let host = try openFile(block, wakeDescriptor, log)

@@ -32,19 +32,13 @@ struct VhostUserBlockPath: BlockPath, ~Copyable {
     do throws(VhostUserFrontendError) {
       let connection = try VhostUserFrontend.connect(path: path, patience: patience)
       let memory = try DriverMemory.make(memoryBytes, arena: &arena)
-      let wake = try makeWake()
+      let wake = try makeWakeEvent()
       return VhostUserBlockPath(path, depth, connection, memory, wake, &arena)
     } catch {
       let text = "--vhost-user \(path): \(error.text)"
       if case .connect = error { throw .usage(UsageError(text)) }
       throw .failed(text)
     }
-  }
-
-  private static func makeWake() throws(VhostUserFrontendError) -> Descriptor {
-    do throws(SystemError) {
-      return try Descriptor(cl_eventfd())
-    } catch { throw .system(error) }
   }
 
   private init(
@@ -203,4 +197,11 @@ struct VhostUserBlockPath: BlockPath, ~Copyable {
   }
 
   mutating func leave() { _ = try? connection.stopQueue(0) }
+}
+
+/// The event that ends a wait of a front-end without a link.
+func makeWakeEvent() throws(VhostUserFrontendError) -> Descriptor {
+  do throws(SystemError) {
+    return try Descriptor(cl_eventfd())
+  } catch { throw .system(error) }
 }

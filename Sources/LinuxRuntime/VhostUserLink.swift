@@ -57,8 +57,9 @@ public struct VhostUserLink: ~Copyable {
     memory: PrivateBlocks
   ) throws(UsageError) -> VhostUserLink {
     let wake = try checked(path, cl_eventfd())
+    var books = memory.arena(2 << 20)
     let device = try ServedDevice.make(
-      specification, wakeDescriptor: wake.number, memory: memory,
+      specification, wakeDescriptor: wake.number, arena: &books,
       log: options.resourceLog("vhost-user \(path)"))
     do throws(SystemError) {
       let epoll = try Descriptor(cl_epoll())

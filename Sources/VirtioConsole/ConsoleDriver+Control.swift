@@ -27,12 +27,18 @@ extension ConsoleDriver {
     sendMessages()
   }
 
-  /// Reads the device's control messages and answers them; whether there were any.
+  /// Takes back what the device is done with, reads its control messages and answers them; whether
+  /// there was anything.
   ///
   /// - Throws: what the device did wrong on a queue: reset it and set it up again.
   public mutating func step() throws(QueueError) -> Bool {
-    guard isMultiport, isAttached(ConsoleQueue.controlTransmit.index) else { return false }
     var found = false
+    for index in 0..<ports.count {
+      let free = ports[index].freeBuffers
+      try reclaim(index)
+      if ports[index].freeBuffers != free { found = true }
+    }
+    guard isMultiport, isAttached(ConsoleQueue.controlTransmit.index) else { return found }
     for _ in 0..<ConsoleDriverLayout.controlDepth {
       guard let used = try queues[ConsoleQueue.controlReceive.index].takeUsed() else { break }
       found = true

@@ -238,7 +238,7 @@ public struct ConsoleDriver: ~Copyable {
   }
 
   /// Takes back the buffers that the device is done with.
-  private mutating func reclaim(_ index: Int) throws(QueueError) {
+  mutating func reclaim(_ index: Int) throws(QueueError) {
     let queue = ConsoleQueue.transmit(port: index).index
     guard isAttached(queue) else { return }
     for _ in 0..<layout.depth {

@@ -77,6 +77,17 @@ public struct BufferPool: ~Copyable {
     return nil
   }
 
+  /// Whether `segment` is an allocation that was not given back.
+  public func isAllocated(_ segment: BufferSegment) -> Bool {
+    let first = (segment.offset - start) / blockSize
+    guard segment.offset >= start, segment.count > 0, first < states.count,
+      start + first * blockSize == segment.offset
+    else { return false }
+    let need = Int(states[first])
+    return need > 0 && need <= states.count - first
+      && need == (segment.count + blockSize - 1) / blockSize
+  }
+
   /// Gives an allocation back; giving back twice is our bug and traps.
   public mutating func free(_ segment: BufferSegment) {
     let first = (segment.offset - start) / blockSize

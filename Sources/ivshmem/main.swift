@@ -9,13 +9,24 @@ let usage = """
 
     ivshmem frontend block ACTION --link sim:PATH   drive a block device of a link;
                                                     ACTION: \(BlockTool.actions)
+    ivshmem frontend console --link sim:PATH        connect this terminal to a console device
+    ivshmem frontend entropy --link sim:PATH --bytes N
+                                                    random bytes to standard output
     ivshmem status --link sim:PATH [--json]         registers, queues, counters; read-only
     ivshmem backend ACTION --control PATH           ask a running ivshmem-backend;
                                                     ACTION: \(ControlTool.actions)
+    ivshmem cell check|gen|show|diff ...            cell configurations: starts ivshmem-cell
+    ivshmem sim --socket PATH ...                   a link between processes: starts ivshmem-sim
     ivshmem help                                    this text
 
   options of frontend block:
   \(CommandOptions.help(BlockTool.options))
+
+  options of frontend console:
+  \(CommandOptions.help(ConsoleTool.options))
+
+  options of frontend entropy:
+  \(CommandOptions.help(EntropyTool.options))
 
   options of status:
   \(CommandOptions.help(StatusTool.options))
@@ -27,77 +38,89 @@ let usage = """
     ivshmem frontend block info --link sim:/tmp/link.sock
     ivshmem frontend block read --link sim:/tmp/link.sock --file copy.img
     ivshmem frontend block copy --link sim:/tmp/link.sock --offset 0 --count 1M --to 8M
+    ivshmem frontend console --link sim:/tmp/link.sock --slot 1 --port 2
+    echo hello | ivshmem frontend console --vhost-user /run/console.sock
+    ivshmem frontend entropy --link sim:/tmp/link.sock --slot 2 --bytes 32 --hex
     ivshmem status --link sim:/tmp/link.sock --json
     ivshmem backend reload --control /run/ivshmem-backend/board.ctl
+  A console ends with Ctrl-], or some time after the end of a piped input. Where it has several
+  ports, nothing is sent while nobody is at a port's other end.
   exit status: 0 done, 1 it failed, 2 wrong usage or something cannot be opened, 130 interrupted
   """
 
 func say(_ text: String) { writeError("ivshmem: \(text)\n") }
 
+/// A command line that is wrong is one of the ways in which a tool fails.
+func checked<Value>(_ body: () throws(UsageError) -> Value) throws(ClientError) -> Value {
+  do throws(UsageError) { return try body() } catch { throw .usage(error) }
+}
+
+/// Reads the options; `nil` when the help was asked for and shown.
+func parse(
+  _ words: [String], _ known: [OptionSpecification]
+) throws(ClientError) -> CommandOptions? {
+  let given = try checked { () throws(UsageError) in try CommandOptions(words, known) }
+  guard given.has("help") else { return given }
+  writeOutput(usage + "\n")
+  return nil
+}
+
 func frontend(_ words: [String]) throws(ClientError) {
-  do throws(UsageError) {
-    guard words.first == "block" else {
-      throw UsageError("frontend drives: block; got '\(words.first ?? "nothing")'")
-    }
-    let given = try CommandOptions(Array(words.dropFirst()), BlockTool.options)
-    if given.has("help") {
-      writeOutput(usage + "\n")
-      return
-    }
+  let rest = Array(words.dropFirst())
+  switch words.first {
+  case "block":
+    guard let given = try parse(rest, BlockTool.options) else { return }
     guard given.arguments.count == 1 else {
-      throw UsageError("frontend block needs one action: \(BlockTool.actions)")
+      throw .usage(UsageError("frontend block needs one action: \(BlockTool.actions)"))
     }
-    let tool = try BlockTool(given.arguments[0], given)
-    do throws(ClientError) {
-      return try tool.run()
-    } catch {
-      switch error {
-      case .usage(let usage): throw usage
-      case .interrupted:
-        say("interrupted")
-        cl_exit(130)
-      case .failed(let text):
-        say(text)
-        cl_exit(1)
-      }
-    }
-  } catch { throw .usage(error) }
+    let tool = try checked { () throws(UsageError) in try BlockTool(given.arguments[0], given) }
+    try tool.run()
+  case "console":
+    guard let given = try parse(rest, ConsoleTool.options) else { return }
+    try checked { () throws(UsageError) in try ConsoleTool(given) }.run()
+  case "entropy":
+    guard let given = try parse(rest, EntropyTool.options) else { return }
+    try checked { () throws(UsageError) in try EntropyTool(given) }.run()
+  case let found:
+    throw .usage(
+      UsageError("frontend drives: block, console, entropy; got '\(found ?? "nothing")'"))
+  }
+}
+
+/// Becomes the program beside this one, with the words behind the command; returns when there is
+/// none.
+func start(_ program: String) -> Int32 {
+  let status = unsafe cl_exec_beside(program, CommandLine.unsafeArgv.advanced(by: 1))
+  let error = SystemError(Int32(truncatingIfNeeded: -status))
+  say(
+    "\(program) cannot be started: \(error.text); it is a program of its own, install it in the "
+      + "folder of ivshmem")
+  return 2
 }
 
 func run() -> Int32 {
   let words = Array(CommandLine.arguments.dropFirst())
   do throws(ClientError) {
     switch words.first {
-    case "help", "--help":
-      writeOutput(usage + "\n")
-      return 0
-    case "frontend":
-      try frontend(Array(words.dropFirst()))
-      return 0
+    case "help", "--help": writeOutput(usage + "\n")
+    case "frontend": try frontend(Array(words.dropFirst()))
     case "status":
-      do throws(UsageError) {
-        let given = try CommandOptions(Array(words.dropFirst()), StatusTool.options)
-        if given.has("help") {
-          writeOutput(usage + "\n")
-        } else {
-          try StatusTool(given).run()
-        }
-      } catch { throw .usage(error) }
-      return 0
+      if let given = try parse(Array(words.dropFirst()), StatusTool.options) {
+        try checked { () throws(UsageError) in try StatusTool(given).run() }
+      }
     case "backend":
-      do throws(UsageError) {
-        let given = try CommandOptions(Array(words.dropFirst()), ControlTool.options)
-        guard !given.has("help") else {
-          writeOutput(usage + "\n")
-          return 0
-        }
-        return try ControlTool(given).run()
-      } catch { throw .usage(error) }
+      if let given = try parse(Array(words.dropFirst()), ControlTool.options) {
+        return try checked { () throws(UsageError) in try ControlTool(given).run() }
+      }
+    case "cell": return start("ivshmem-cell")
+    case "sim": return start("ivshmem-sim")
     default:
       throw .usage(
         UsageError(
-          "unknown command '\(words.first ?? "")'; known are: frontend, status, backend, help"))
+          "unknown command '\(words.first ?? "")'; known are: frontend, status, backend, cell,"
+            + " sim, help"))
     }
+    return 0
   } catch {
     switch error {
     case .usage(let usage):
@@ -106,7 +129,9 @@ func run() -> Int32 {
     case .failed(let text):
       say(text)
       return 1
-    case .interrupted: return 130
+    case .interrupted:
+      say("interrupted")
+      return 130
     }
   }
 }

@@ -12,6 +12,10 @@ class ConsoleEndpoint {
   var hasSize: Bool { false }
   /// Its size now.
   var size: ConsoleSize { .unknown }
+  /// Whether nothing more will be read.
+  var hasInputEnded: Bool { false }
+  /// Whether the person at the terminal asked to stop.
+  var hasEscaped: Bool { false }
   /// Bytes that were taken and could not be delivered.
   var lostCount: UInt64 { 0 }
   /// Something happened to one of its descriptors.

@@ -35,7 +35,8 @@ final class ConsoleWatcher: @unchecked Sendable {
     stop = try Descriptor(cl_eventfd())
     unsafe news = .allocate(capacity: 1)
     unsafe news.initialize(to: 0)
-    _ = try SystemError.check(chc_poll_add(set.number, stop.number, Self.stopTag))
+    // For input alone: an event can always be written.
+    _ = try SystemError.check(cl_epoll_add(set.number, stop.number, Self.stopTag, 1))
   }
 
   deinit { unsafe news.deallocate() }

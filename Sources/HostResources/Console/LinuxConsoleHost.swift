@@ -69,6 +69,12 @@ public struct LinuxConsoleHost: ConsoleHost, ~Copyable {
   /// for standard input and output.
   public func path(port: Int) -> String { ends[port].path }
 
+  /// Whether nothing more will come from a port: standard input has ended.
+  public func hasInputEnded(port: Int) -> Bool { ends[port].hasInputEnded }
+
+  /// Whether the person at the terminal behind a port asked to stop, with Ctrl-].
+  public func hasEscaped(port: Int) -> Bool { ends[port].hasEscaped }
+
   /// Bytes that ports took and could not deliver: a disk was full.
   public var lostCount: UInt64 {
     var count: UInt64 = 0

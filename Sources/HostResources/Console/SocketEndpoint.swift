@@ -18,7 +18,7 @@ final class SocketEndpoint: ConsoleEndpoint {
   private var client: Descriptor?
   private var clientID: Int32 = 0
   private var hasInput = false
-  private var hasInputEnded = false
+  private var isClientSilent = false
 
   init(
     path: String, size: ConsoleSize?, _ watcher: ConsoleWatcher, port: Int,
@@ -59,7 +59,7 @@ final class SocketEndpoint: ConsoleEndpoint {
   override func look() {
     hasInput = true
     if let number = clientNumber {
-      guard hasInputEnded, chc_socket_is_dead(number) != 0 else { return }
+      guard isClientSilent, chc_socket_is_dead(number) != 0 else { return }
       return leave()
     }
     acceptNext()
@@ -75,7 +75,7 @@ final class SocketEndpoint: ConsoleEndpoint {
     clientID = cl_peer_pid(number)
     log("console port \(port): pid \(clientID) connected to \(name)")
     hasInput = true
-    hasInputEnded = false
+    isClientSilent = false
   }
 
   /// The client has gone; a next one may be waiting already.
@@ -87,12 +87,12 @@ final class SocketEndpoint: ConsoleEndpoint {
   }
 
   override func read(into bytes: inout MutableSpan<UInt8>) -> Int {
-    guard hasInput, !hasInputEnded, let number = clientNumber else { return 0 }
+    guard hasInput, !isClientSilent, let number = clientNumber else { return 0 }
     switch ConsoleInput(number, &bytes) {
     case .bytes(let count): return count
     case .nothing: hasInput = false
     case .ended:
-      hasInputEnded = true
+      isClientSilent = true
       if chc_socket_is_dead(number) != 0 { leave() }
     }
     return 0

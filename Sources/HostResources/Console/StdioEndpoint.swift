@@ -14,6 +14,7 @@ final class StdioEndpoint: ConsoleEndpoint {
   private var hasInput = true
   private var hasEnded = false
   private var isGone = false
+  private var isLeaving = false
   private var lastSize = ConsoleSize.unknown
 
   /// The character that stops the process as SIGTERM does: Ctrl-].
@@ -41,6 +42,9 @@ final class StdioEndpoint: ConsoleEndpoint {
   override var hasSize: Bool { isTerminal }
   override var size: ConsoleSize { lastSize }
 
+  override var hasInputEnded: Bool { hasEnded }
+  override var hasEscaped: Bool { isLeaving }
+
   override func look() {
     hasInput = true
     if isTerminal { lastSize = ConsoleSize(of: input.number) }
@@ -53,6 +57,7 @@ final class StdioEndpoint: ConsoleEndpoint {
       guard isTerminal else { return count }
       for index in 0..<count where bytes[index] == Self.escape {
         hasEnded = true
+        isLeaving = true
         chc_ask_to_stop()
         return index
       }

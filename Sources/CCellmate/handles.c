@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cellmate_handles.h"
+
+#include <pthread.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "cellmate.h"
+
+// A handle is life << 16 | index << 4 | 8: never NULL, never aligned like an object of malloc.
+struct entry {
+  uint32_t life;  // odd: in use
+  uint8_t kind;
+  uint32_t entered;
+  pthread_t owner;
+  void *object;
+};
+
+static struct entry entries[CH_ENTRIES];
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+static struct entry *find(const void *handle, uint8_t kind) {
+  uintptr_t number = (uintptr_t)handle;
+  if ((number & 15) != 8) return NULL;
+  uintptr_t index = number >> 4 & 0xfff;
+  if (index >= CH_ENTRIES) return NULL;
+  struct entry *entry = &entries[index];
+  uint32_t life = __atomic_load_n(&entry->life, __ATOMIC_ACQUIRE);
+  if (life != number >> 16 || !(life & 1) || entry->kind != kind) return NULL;
+  return entry;
+}
+
+static struct entry *known(const void *handle) { return &entries[(uintptr_t)handle >> 4 & 0xfff]; }
+
+void *ch_open(uint8_t kind, void *object) {
+  void *handle = NULL;
+  pthread_mutex_lock(&lock);
+  for (uintptr_t index = 0; index < CH_ENTRIES && !handle; index++) {
+    struct entry *entry = &entries[index];
+    if (entry->life & 1) continue;
+    // 16 bits on a 32-bit machine, 32 on others: a handle is taken for a later one only after that
+    // many lives of its entry.
+    uint32_t life = (entry->life + 1) & (uint32_t)(UINTPTR_MAX >> 16);
+    entry->kind = kind;
+    entry->entered = 0;
+    entry->owner = pthread_self();
+    entry->object = object;
+    __atomic_store_n(&entry->life, life, __ATOMIC_RELEASE);
+    handle = (void *)((uintptr_t)life << 16 | index << 4 | 8);
+  }
+  pthread_mutex_unlock(&lock);
+  return handle;
+}
+
+int32_t ch_enter(const void *handle, uint8_t kind, void **object) {
+  struct entry *entry = find(handle, kind);
+  if (!entry) return CELLMATE_ERROR_HANDLE;
+  if (!pthread_equal(entry->owner, pthread_self())) return CELLMATE_ERROR_THREAD;
+  if (entry->entered) return CELLMATE_ERROR_ORDER;
+  entry->entered = 1;
+  *object = entry->object;
+  return CELLMATE_OK;
+}
+
+void ch_leave(const void *handle) { known(handle)->entered = 0; }
+
+int32_t ch_peek(const void *handle, uint8_t kind, void **object) {
+  struct entry *entry = find(handle, kind);
+  if (!entry) return CELLMATE_ERROR_HANDLE;
+  *object = entry->object;
+  return CELLMATE_OK;
+}
+
+int32_t ch_is_owner(const void *handle) {
+  return pthread_equal(known(handle)->owner, pthread_self()) != 0;
+}
+
+int32_t ch_adopt(const void *handle, uint8_t kind) {
+  struct entry *entry = find(handle, kind);
+  if (!entry) return CELLMATE_ERROR_HANDLE;
+  if (entry->entered) return CELLMATE_ERROR_ORDER;
+  entry->owner = pthread_self();
+  return CELLMATE_OK;
+}
+
+void ch_close(const void *handle) {
+  struct entry *entry = known(handle);
+  pthread_mutex_lock(&lock);
+  entry->entered = 0;
+  entry->object = NULL;
+  __atomic_store_n(&entry->life, entry->life + 1, __ATOMIC_RELEASE);
+  pthread_mutex_unlock(&lock);
+}
+
+// ---- structures and memory -----------------------------------------------------------------------
+
+enum { LARGEST = 4096 };  // bytes of a structure: a size beyond it is garbage
+
+int32_t ch_input(const void *in, void *out, size_t size) {
+  if (!in) return CELLMATE_ERROR_ARGUMENT;
+  size_t given;
+  memcpy(&given, in, sizeof given);
+  if (given < size || given > LARGEST) return CELLMATE_ERROR_SIZE;
+  for (size_t at = size; at < given; at++)
+    if (((const char *)in)[at]) return CELLMATE_ERROR_SIZE;
+  memcpy(out, in, size);
+  return CELLMATE_OK;
+}
+
+int32_t ch_can_output(const void *out, size_t size) {
+  if (!out) return CELLMATE_ERROR_ARGUMENT;
+  size_t given;
+  memcpy(&given, out, sizeof given);
+  return given < size || given > LARGEST ? CELLMATE_ERROR_SIZE : CELLMATE_OK;
+}
+
+void ch_output(void *out, const void *in, size_t size) {
+  memcpy((char *)out + sizeof(size_t), (const char *)in + sizeof(size_t), size - sizeof(size_t));
+}
+
+void ch_error(void *error, int32_t result, const char *text, size_t length) {
+  cellmate_error *out = error;
+  if (!out || out->size != sizeof *out) return;
+  out->result = result;
+  size_t room = sizeof out->text - 1;
+  size_t count = length < room ? length : room;
+  memcpy(out->text, text, count);
+  if (length > room) memcpy(out->text + room - 3, "...", 3);
+  out->text[count] = 0;
+}
+
+void *ch_memory(size_t size) {
+  void *memory =
+      mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  return memory == MAP_FAILED ? NULL : memory;
+}
+
+void ch_memory_free(void *memory, size_t size) { munmap(memory, size); }
+
+static void (*log_function)(void *, const char *);
+static void *log_context;
+
+void ch_set_log(void (*log)(void *, const char *), void *context) {
+  pthread_mutex_lock(&lock);
+  log_function = log;
+  log_context = context;
+  pthread_mutex_unlock(&lock);
+}
+
+void ch_log(const char *line) {
+  pthread_mutex_lock(&lock);
+  void (*log)(void *, const char *) = log_function;
+  void *context = log_context;
+  pthread_mutex_unlock(&lock);
+  if (log) log(context, line);
+}

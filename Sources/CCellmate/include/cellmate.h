@@ -1,0 +1,477 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * libcellmate: virtio between the cells of a Jailhouse system, over ivshmem-v2.
+ *
+ * Objects. A link is one side of an ivshmem-v2 connection. It becomes a back-end (serves devices),
+ * a front-end (drives devices, from C) or a block front-end (drives a block device, requests
+ * survive a restart of the back-end). Each is behind a handle; a handle that is NULL, closed or of
+ * another kind is CELLMATE_ERROR_HANDLE as far as that can be seen.
+ *
+ * Threads. A handle belongs to the thread that created it; calls from another thread are
+ * CELLMATE_ERROR_THREAD and change nothing. cellmate_..._adopt moves a handle to the calling
+ * thread, when its former owner has stopped using it. Different handles may be used by different
+ * threads at the same time. cellmate_..._wake and cellmate_backend_stop may be called from any
+ * thread and from signal handlers, as long as the handle is not being closed.
+ *
+ * Reentrancy. A callback may call the functions whose comment says "from callbacks", nothing else
+ * with the same handle: CELLMATE_ERROR_ORDER.
+ *
+ * Buffers. Memory of a link stays mapped until its handle is closed. Bytes that the peer may write
+ * can change at any time: read each of them once, into memory of your own, then check, then use. A
+ * segment of a request is yours from cellmate_device.serve until the request is completed, not
+ * longer.
+ *
+ * Structures. The first member of each structure that crosses the interface is its size, set by
+ * the caller to sizeof. A newer library reads only what an older caller has, and fills only that.
+ * Members that this library does not know have to be zero: CELLMATE_ERROR_SIZE.
+ *
+ * Time is CLOCK_MONOTONIC in nanoseconds; a deadline of CELLMATE_FOREVER never passes.
+ *
+ * No function but the ones that open, create and add allocates memory.
+ */
+#ifndef CELLMATE_H
+#define CELLMATE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* The interface follows semantic versioning; minor versions only add. */
+#define CELLMATE_VERSION_MAJOR 0
+#define CELLMATE_VERSION_MINOR 1
+#define CELLMATE_VERSION_PATCH 0
+
+#define CELLMATE_FOREVER UINT64_MAX
+
+typedef struct cellmate_link cellmate_link;
+typedef struct cellmate_backend cellmate_backend;
+typedef struct cellmate_frontend cellmate_frontend;
+typedef struct cellmate_block cellmate_block;
+typedef struct cellmate_registers cellmate_registers;
+
+/* 0 or more: it worked, with the meaning the function states. Below 0: an error, nothing
+ * changed. */
+typedef int32_t cellmate_result;
+enum {
+  CELLMATE_OK = 0,
+  CELLMATE_ERROR_ARGUMENT = -1,  /* a null pointer, a number out of range */
+  CELLMATE_ERROR_SIZE = -2,      /* a structure's size member, or non-zero unknown members */
+  CELLMATE_ERROR_HANDLE = -3,    /* null, closed, or a handle of another kind */
+  CELLMATE_ERROR_ORDER = -4,     /* not now: not started, already started, from a callback */
+  CELLMATE_ERROR_THREAD = -5,    /* the handle belongs to another thread */
+  CELLMATE_ERROR_TEXT = -6,      /* a wrong specification, or it cannot be opened */
+  CELLMATE_ERROR_MEMORY = -7,    /* no memory, or a shared section that is too small */
+  CELLMATE_ERROR_FULL = -8,      /* no free entry; take completions first */
+  CELLMATE_ERROR_DEADLINE = -9,  /* the peer did not answer in time */
+  CELLMATE_ERROR_LINK = -10,     /* the peer went away or started anew */
+  CELLMATE_ERROR_REFUSED = -11,  /* the device refused a register access, or lacks a feature */
+  CELLMATE_ERROR_DEVICE = -12,   /* no such device, or a device of another type */
+  CELLMATE_ERROR_PEER = -13,     /* the peer broke a rule; reset the device */
+  CELLMATE_ERROR_INTERRUPTED = -14, /* the wait was ended by cellmate_..._wake or a signal */
+  CELLMATE_ERROR_GONE = -15      /* the platform is gone */
+};
+
+/* What a sleep ended with. */
+enum {
+  CELLMATE_WAIT_EVENT = 0,
+  CELLMATE_WAIT_DEADLINE = 1,
+  CELLMATE_WAIT_INTERRUPTED = 2,
+  CELLMATE_WAIT_GONE = 3
+};
+
+enum { CELLMATE_BACK_END = 2, CELLMATE_FRONT_END = 1 };
+
+/* Why something could not be opened; one line that says what was seen and what to do. */
+typedef struct cellmate_error {
+  size_t size;
+  cellmate_result result;
+  char text[268];
+} cellmate_error;
+
+/* The version of the library that is loaded: major << 16 | minor << 8 | patch. */
+uint32_t cellmate_version(void);
+
+/* A short English text for a result; static, never NULL. */
+const char *cellmate_result_text(cellmate_result result);
+
+/* Takes lines for the operator (links that come and go, failing files); NULL: none. May be
+ * called from threads of the library. Set it before anything is opened. */
+typedef void (*cellmate_log)(void *context, const char *line);
+void cellmate_set_log(cellmate_log log, void *context);
+
+/* ---- links --------------------------------------------------------------------------------- */
+
+/* What memory and interrupts of a platform can do (docs/porting.md). */
+enum {
+  CELLMATE_PINNABLE = 1 << 0,           /* the kernel can do direct I/O from and to the memory */
+  CELLMATE_UNALIGNED_SAFE = 1 << 1,     /* unaligned accesses and memcpy are safe on the memory */
+  CELLMATE_ONE_SHOT_INTERRUPTS = 1 << 2,
+  CELLMATE_POSTED_REGISTER_WRITES = 1 << 3
+};
+
+/* A platform given by callbacks: the whole of what a hypervisor or operating system provides.
+ * What each has to guarantee is in docs/porting.md. All are called by the owner of the handle
+ * only; all are required. */
+typedef struct cellmate_platform {
+  size_t size;
+  void *context;
+  uint32_t capabilities;
+  uint32_t peer_id;
+  uint32_t max_peers;
+  uint32_t vector_count;     /* at least 1 */
+  uint64_t state_table_size; /* bytes, a multiple of 4096 */
+  uint64_t read_write_size;
+  uint64_t output_size;      /* of one output section; 0: none */
+  void *memory;              /* the shared memory, state table first, page aligned */
+  void (*write_state)(void *context, uint32_t value);
+  uint32_t (*read_state)(void *context);
+  void (*set_interrupts)(void *context, int32_t enabled);
+  int32_t (*interrupts_enabled)(void *context);
+  void (*ring_doorbell)(void *context, uint32_t vector, uint32_t peer);
+  /* Sleeps until an interrupt, until wake_descriptor is readable (do not read it) or until
+   * deadline; returns CELLMATE_WAIT_... */
+  int32_t (*wait)(void *context, uint64_t deadline, int32_t wake_descriptor);
+  uint64_t (*now)(void *context);
+  uint64_t (*random)(void *context);
+} cellmate_platform;
+
+enum { CELLMATE_PLACEMENT_AUTO = 0, CELLMATE_PLACEMENT_SHARED = 1, CELLMATE_PLACEMENT_OUTPUT = 2 };
+
+/* Opens a link by its specification, as the tools do:
+ * "sim:PATH[,peer=N][,placement=shared|output]". side is CELLMATE_BACK_END or
+ * CELLMATE_FRONT_END. error may be NULL. */
+cellmate_result cellmate_link_open(
+    const char *specification, int32_t side, cellmate_link **link, cellmate_error *error);
+
+/* Makes a link of a platform of the caller's; peer is the other side's id. The platform is
+ * copied; its context and memory have to stay until the handle that the link became is closed. */
+cellmate_result cellmate_link_open_platform(
+    const cellmate_platform *platform, int32_t side, uint32_t peer, int32_t placement,
+    cellmate_link **link, cellmate_error *error);
+
+/* Closes a link that was not made into something else. */
+cellmate_result cellmate_link_close(cellmate_link *link);
+
+/* Counted since the handle was made; never reset. */
+typedef struct cellmate_link_counters {
+  size_t size;
+  uint64_t pairings;    /* times both sides found each other */
+  uint64_t losses;      /* times the peer went away or started anew */
+  uint64_t doorbells;   /* interrupts sent */
+  uint64_t sleeps;
+  uint64_t wake_ups;
+  uint64_t peer_errors; /* rules the peer broke */
+} cellmate_link_counters;
+
+/* ---- back-end ------------------------------------------------------------------------------ */
+
+/* Makes the back-end of a link. The link handle is used up, unless this fails. */
+cellmate_result cellmate_backend_create(cellmate_link *link, cellmate_backend **backend);
+
+/* Adds a built-in device before the start, in slot 0 to 7, by its specification, as the tools
+ * do: "block,file=disk.img", "entropy", "console,...". error may be NULL. */
+cellmate_result cellmate_backend_add(
+    cellmate_backend *backend, uint32_t slot, const char *specification, cellmate_error *error);
+
+/* Bytes of one request: checked, inside the shared memory, in the order of the chain. */
+typedef struct cellmate_segment {
+  void *data;
+  size_t length;
+} cellmate_segment;
+
+/* One request of the driver: what the device may read, then what it may write (VIRTIO 1.4,
+ * 2.7.4.2). The array lives as long as the call of serve, the bytes until the request is
+ * completed. */
+typedef struct cellmate_request {
+  uint64_t ticket;
+  uint32_t queue;
+  uint32_t readable_count;
+  uint32_t writable_count;
+  uint32_t reserved;
+  const cellmate_segment *readable;
+  const cellmate_segment *writable;
+} cellmate_request;
+
+/* serve returns this when the request ends later, by cellmate_backend_complete. */
+#define CELLMATE_PENDING (-1)
+
+/* A device given by callbacks. Callbacks are called by the owner of the back-end only. */
+typedef struct cellmate_device {
+  size_t size;
+  void *context;
+  uint32_t device_id;            /* VIRTIO device type */
+  uint32_t queue_count;          /* 1 to 32 */
+  uint32_t queue_size_max;       /* a power of two, 2 to 1024 */
+  uint32_t chain_length_max;     /* descriptors of one request, at least 1 */
+  uint64_t features;             /* device features; those of the transport are added */
+  const void *configuration;     /* copied when the device is added; may be NULL */
+  uint32_t configuration_size;   /* at most 256 */
+  uint32_t reserved;
+  /* The driver has set DRIVER_OK. May be NULL. */
+  void (*start)(void *context, uint64_t features);
+  /* The driver has reset the device: complete what is pending soon; the reset waits for it. May be
+   * NULL. */
+  void (*stop)(void *context);
+  /* Serves one request. Returns the number of bytes written into the writable part, or
+   * CELLMATE_PENDING. */
+  int64_t (*serve)(void *context, const cellmate_request *request);
+} cellmate_device;
+
+/* Adds a device of the caller's before the start, in slot 0 to 7. */
+cellmate_result cellmate_backend_add_device(
+    cellmate_backend *backend, uint32_t slot, const cellmate_device *device);
+
+/* Completes a pending request; from callbacks too. A ticket of a queue that was reset meanwhile
+ * is accepted and dropped; one that was never given out is CELLMATE_ERROR_ARGUMENT. */
+cellmate_result cellmate_backend_complete(
+    cellmate_backend *backend, uint32_t slot, uint64_t ticket, uint32_t written);
+
+/* Announces the devices. */
+cellmate_result cellmate_backend_start(cellmate_backend *backend);
+
+/* Looks once at everything, without blocking, with bounded work. 1: there was something to do,
+ * look again; 0: nothing moved. */
+cellmate_result cellmate_backend_step(cellmate_backend *backend);
+
+/* Sleeps until there is something to do; returns CELLMATE_WAIT_... */
+cellmate_result cellmate_backend_sleep(cellmate_backend *backend, uint64_t deadline);
+
+/* Starts if need be, steps and sleeps until cellmate_backend_stop, then lets requests end (at
+ * most five seconds) and tells the front-end. spin: nanoseconds of looking before each sleep.
+ * Returns CELLMATE_OK, or CELLMATE_ERROR_GONE. */
+cellmate_result cellmate_backend_run(cellmate_backend *backend, uint64_t spin);
+
+/* Ends cellmate_backend_run. Any thread, signal handlers. */
+cellmate_result cellmate_backend_stop(cellmate_backend *backend);
+
+/* Ends a sleep. Any thread, signal handlers, callbacks. */
+cellmate_result cellmate_backend_wake(cellmate_backend *backend);
+
+/* 1: a front-end is there; 0: none. */
+cellmate_result cellmate_backend_is_up(cellmate_backend *backend);
+
+cellmate_result cellmate_backend_link_counters(
+    cellmate_backend *backend, cellmate_link_counters *counters);
+
+typedef struct cellmate_device_counters {
+  size_t size;
+  uint64_t chains;              /* requests taken */
+  uint64_t bytes_written;       /* into writable parts */
+  uint64_t notifications_seen;
+  uint64_t notifications_sent;
+  uint64_t transactions;        /* register accesses */
+  uint64_t refusals;            /* register accesses that were refused */
+  uint64_t queue_errors;        /* queues stopped because the driver broke a rule */
+  uint64_t resets;
+} cellmate_device_counters;
+cellmate_result cellmate_backend_device_counters(
+    cellmate_backend *backend, uint32_t slot, cellmate_device_counters *counters);
+
+cellmate_result cellmate_backend_adopt(cellmate_backend *backend);
+
+/* Leaves the link and frees everything; files are closed, threads of the library have ended. */
+cellmate_result cellmate_backend_close(cellmate_backend *backend);
+
+/* ---- front-end ----------------------------------------------------------------------------- */
+
+/* Makes and starts the front-end of a link. The link handle is used up, unless this fails. */
+cellmate_result cellmate_frontend_create(cellmate_link *link, cellmate_frontend **frontend);
+
+/* Waits until a back-end is there. */
+cellmate_result cellmate_frontend_wait_link(cellmate_frontend *frontend, uint64_t deadline);
+
+/* Looks at the link. 1: it is up; 0: it is down, or the back-end has started anew: all queues
+ * and buffers are void, begin again with cellmate_frontend_wait_link. */
+cellmate_result cellmate_frontend_step(cellmate_frontend *frontend);
+
+/* Brings the device in slot to FEATURES_OK (VIRTIO 1.4, 3.1.1, 1 to 6). wanted: device and
+ * transport features to accept when offered; agreed: what was agreed. */
+cellmate_result cellmate_frontend_negotiate(
+    cellmate_frontend *frontend, uint32_t slot, uint32_t device_id, uint64_t wanted,
+    uint64_t *agreed);
+
+/* Sets up a queue between negotiation and start; its rings are allocated in the shared memory.
+ * size is a power of two, chain_length_max the longest request. Returns the queue's number for
+ * the calls below. */
+cellmate_result cellmate_frontend_open_queue(
+    cellmate_frontend *frontend, uint32_t slot, uint32_t index, uint32_t size,
+    uint32_t chain_length_max);
+
+/* DRIVER_OK. */
+cellmate_result cellmate_frontend_start_device(cellmate_frontend *frontend, uint32_t slot);
+
+/* Reads bytes of the device's configuration space, consistently. */
+cellmate_result cellmate_frontend_read_configuration(
+    cellmate_frontend *frontend, uint32_t slot, uint32_t offset, void *bytes, size_t length);
+
+/* Register accesses, for drivers that do it all themselves: virtio-mmio offsets, width 1, 2, 4
+ * or 8. */
+cellmate_result cellmate_frontend_read_register(
+    cellmate_frontend *frontend, uint32_t slot, uint32_t offset, uint32_t width, uint64_t *value);
+cellmate_result cellmate_frontend_write_register(
+    cellmate_frontend *frontend, uint32_t slot, uint32_t offset, uint32_t width, uint64_t value);
+
+/* A buffer in the shared memory. */
+typedef struct cellmate_buffer {
+  void *data;
+  uint64_t offset; /* from the start of the shared memory */
+  uint64_t length;
+} cellmate_buffer;
+
+enum { CELLMATE_FOR_DEVICE_TO_READ = 0, CELLMATE_FOR_DEVICE_TO_WRITE = 1 };
+
+cellmate_result cellmate_frontend_allocate(
+    cellmate_frontend *frontend, int32_t direction, uint64_t length, cellmate_buffer *buffer);
+cellmate_result cellmate_frontend_free(
+    cellmate_frontend *frontend, int32_t direction, const cellmate_buffer *buffer);
+
+/* One request: buffers, or parts of buffers, that the device reads, then those that it writes. */
+typedef struct cellmate_chain {
+  const cellmate_buffer *buffers;
+  uint32_t readable_count;
+  uint32_t writable_count;
+  uint32_t token; /* comes back with the completion */
+  uint32_t reserved;
+} cellmate_chain;
+
+/* Gives requests to the device, in one go: as many as there is room for are added, then shown,
+ * then the device is notified if it asked for that. Returns how many were added. */
+cellmate_result cellmate_frontend_submit(
+    cellmate_frontend *frontend, uint32_t queue, const cellmate_chain *chains, uint32_t count);
+
+typedef struct cellmate_completion {
+  uint32_t token;
+  uint32_t written; /* bytes the device says it wrote, at most what it was given */
+} cellmate_completion;
+
+/* Takes finished requests; returns how many. */
+cellmate_result cellmate_frontend_take(
+    cellmate_frontend *frontend, uint32_t queue, cellmate_completion *completions, uint32_t count);
+
+/* Sleeps until a completion, a change of the link or the deadline; returns CELLMATE_WAIT_... */
+cellmate_result cellmate_frontend_sleep(cellmate_frontend *frontend, uint64_t deadline);
+cellmate_result cellmate_frontend_wake(cellmate_frontend *frontend);
+cellmate_result cellmate_frontend_link_counters(
+    cellmate_frontend *frontend, cellmate_link_counters *counters);
+cellmate_result cellmate_frontend_adopt(cellmate_frontend *frontend);
+/* Leaves the link and frees everything. */
+cellmate_result cellmate_frontend_close(cellmate_frontend *frontend);
+
+/* ---- block front-end ------------------------------------------------------------------------ */
+
+/* Makes the front-end of a link with one block device; requests that are open when the back-end
+ * is restarted are submitted again by the next cellmate_block_connect. depth: requests at once. */
+cellmate_result cellmate_block_create(
+    cellmate_link *link, uint32_t slot, uint32_t depth, cellmate_block **block);
+
+/* Waits for the back-end and sets the device up. Call it first, and whenever a call says
+ * CELLMATE_ERROR_LINK. */
+cellmate_result cellmate_block_connect(cellmate_block *block, uint64_t deadline);
+
+typedef struct cellmate_block_facts {
+  size_t size;
+  uint64_t capacity;   /* in sectors of 512 bytes */
+  uint64_t features;   /* agreed */
+  uint32_t block_size; /* bytes */
+  uint32_t is_read_only;
+} cellmate_block_facts;
+cellmate_result cellmate_block_info(cellmate_block *block, cellmate_block_facts *facts);
+
+/* VIRTIO 1.4, 5.2.6. */
+enum { CELLMATE_BLOCK_READ = 0, CELLMATE_BLOCK_WRITE = 1, CELLMATE_BLOCK_FLUSH = 4 };
+
+cellmate_result cellmate_block_allocate(
+    cellmate_block *block, int32_t direction, uint64_t length, cellmate_buffer *buffer);
+cellmate_result cellmate_block_free(
+    cellmate_block *block, int32_t direction, const cellmate_buffer *buffer);
+
+typedef struct cellmate_block_request {
+  uint32_t type;
+  uint32_t token;
+  uint64_t sector;
+  cellmate_buffer data; /* length 0 for a flush */
+} cellmate_block_request;
+
+/* Gives requests to the device, in one go; returns how many were taken. */
+cellmate_result cellmate_block_submit(
+    cellmate_block *block, const cellmate_block_request *requests, uint32_t count);
+
+typedef struct cellmate_block_completion {
+  uint32_t token;
+  int32_t status; /* 0 done, 1 I/O error, 2 not supported, -1 the device broke a rule */
+  cellmate_buffer data;
+} cellmate_block_completion;
+
+/* Takes finished requests; returns how many, or CELLMATE_ERROR_LINK. */
+cellmate_result cellmate_block_take(
+    cellmate_block *block, cellmate_block_completion *completions, uint32_t count);
+
+cellmate_result cellmate_block_sleep(cellmate_block *block, uint64_t deadline);
+cellmate_result cellmate_block_wake(cellmate_block *block);
+cellmate_result cellmate_block_link_counters(
+    cellmate_block *block, cellmate_link_counters *counters);
+cellmate_result cellmate_block_adopt(cellmate_block *block);
+cellmate_result cellmate_block_close(cellmate_block *block);
+
+/* ---- register file, for hypervisors that trap ------------------------------------------------ */
+
+/* The virtio-mmio registers of one device as a state machine (VIRTIO 1.4, 4.2.2), without any
+ * shared memory: feed it trapped accesses, carry its actions out. */
+typedef struct cellmate_identity {
+  size_t size;
+  uint32_t device_id;
+  uint32_t vendor_id;
+  uint32_t queue_count;
+  uint32_t queue_size_max;
+  uint32_t chain_length_max;
+  uint32_t configuration_size;
+  uint64_t features;
+} cellmate_identity;
+
+enum {
+  CELLMATE_ACTION_NONE = 0,
+  CELLMATE_ACTION_ENABLE_QUEUE = 1, /* build the queue, then confirm, or do not */
+  CELLMATE_ACTION_STOP_QUEUE = 2,   /* stop touching the queue, then confirm */
+  CELLMATE_ACTION_START = 3,        /* DRIVER_OK; features */
+  CELLMATE_ACTION_STOP = 4,         /* FAILED: serve nothing until a reset */
+  CELLMATE_ACTION_RESET = 5,        /* stop touching the driver's memory, then confirm */
+  CELLMATE_ACTION_NOTIFY = 6,       /* look at the queue */
+  CELLMATE_ACTION_REFUSE = 7        /* nothing was changed; refusal says why */
+};
+
+typedef struct cellmate_action {
+  size_t size;
+  uint32_t kind;
+  uint32_t queue;
+  uint32_t refusal;
+  uint32_t queue_size;
+  uint64_t descriptor_table; /* guest addresses, unchecked */
+  uint64_t available_ring;
+  uint64_t used_ring;
+  uint64_t features;
+} cellmate_action;
+
+cellmate_result cellmate_registers_create(
+    const cellmate_identity *identity, cellmate_registers **registers);
+/* Reads a 32-bit register below 0x100; reads that have no register give 0. */
+cellmate_result cellmate_registers_read(
+    cellmate_registers *registers, uint32_t offset, uint32_t *value);
+cellmate_result cellmate_registers_write(
+    cellmate_registers *registers, uint32_t offset, uint32_t value, cellmate_action *action);
+/* An action was carried out: CELLMATE_ACTION_ENABLE_QUEUE, _STOP_QUEUE or _RESET. */
+cellmate_result cellmate_registers_confirm(
+    cellmate_registers *registers, uint32_t kind, uint32_t queue);
+/* Sets bits of InterruptStatus: 1 used buffers, 2 configuration change. */
+cellmate_result cellmate_registers_raise(cellmate_registers *registers, uint32_t bits);
+/* DEVICE_NEEDS_RESET. */
+cellmate_result cellmate_registers_demand_reset(cellmate_registers *registers);
+cellmate_result cellmate_registers_close(cellmate_registers *registers);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

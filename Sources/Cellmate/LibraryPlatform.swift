@@ -1,0 +1,125 @@
+import CCellmate
+import CLinux
+import IVShmem
+import SharedMemory
+import SimulatorPeer
+
+/// The platform behind a link of the library: a built-in one, or the caller's callbacks.
+@safe
+struct LibraryPlatform: Platform, ~Copyable {
+  let capabilities: PlatformCapabilities
+  let peerID: PeerID
+  let geometry: LinkGeometry
+  let vectorCount: UInt16
+  let region: SharedRegion
+  /// Signalled to end a wait; an event descriptor.
+  let wakeDescriptor: Int32
+  /// In a place of its own: an optional that cannot be copied can only be moved out and back.
+  private let simulator: UnsafeMutablePointer<SimulatorPeer>?
+  private let callbacks: cellmate_platform
+
+  /// A process on a simulated link.
+  init(_ peer: consuming SimulatorPeer) {
+    capabilities = peer.capabilities
+    peerID = peer.peerID
+    geometry = peer.geometry
+    vectorCount = peer.vectorCount
+    region = peer.region
+    wakeDescriptor = peer.localWake.descriptor
+    let place = UnsafeMutablePointer<SimulatorPeer>.allocate(capacity: 1)
+    unsafe place.initialize(to: peer)
+    unsafe simulator = place
+    unsafe callbacks = cellmate_platform()
+  }
+
+  /// The caller's; `geometry` was made from it.
+  init(_ platform: cellmate_platform, _ geometry: LinkGeometry) throws(FaceError) {
+    guard let memory = unsafe platform.memory, UInt(bitPattern: memory) & 4095 == 0,
+      unsafe platform.write_state != nil, unsafe platform.read_state != nil,
+      unsafe platform.set_interrupts != nil, unsafe platform.interrupts_enabled != nil,
+      unsafe platform.ring_doorbell != nil, unsafe platform.wait != nil,
+      unsafe platform.now != nil, unsafe platform.random != nil,
+      let vectors = unsafe UInt16(exactly: platform.vector_count), vectors > 0,
+      let own = unsafe UInt16(exactly: platform.peer_id), UInt32(own) < geometry.maxPeers
+    else { throw FaceError(Code.argument) }
+    let wake = cl_eventfd()
+    guard wake >= 0 else { throw FaceError(Code.memory) }
+    wakeDescriptor = Int32(wake)
+    let all: PlatformCapabilities =
+      .pinnable | .unalignedSafe | .oneShotInterrupts | .postedRegisterWrites
+    capabilities = unsafe PlatformCapabilities(
+      rawValue: UInt16(truncatingIfNeeded: platform.capabilities)
+    ).intersection(all)
+    peerID = PeerID(own)
+    self.geometry = geometry
+    vectorCount = vectors
+    // SAFETY: cellmate.h has the caller say that the memory is there, and how much of it.
+    region = unsafe SharedRegion(
+      unsafeBase: memory, count: geometry.totalSize,
+      isUnalignedSafe: capabilities.contains(.unalignedSafe))
+    unsafe simulator = nil
+    unsafe callbacks = platform
+  }
+
+  deinit {
+    if let simulator = unsafe simulator {
+      unsafe simulator.deinitialize(count: 1)
+      unsafe simulator.deallocate()
+    } else {
+      cl_close(wakeDescriptor)
+    }
+  }
+
+  mutating func writeState(_ value: UInt32) {
+    if let simulator = unsafe simulator { return unsafe simulator.pointee.writeState(value) }
+    unsafe callbacks.write_state(callbacks.context, value)
+  }
+
+  mutating func readState() -> UInt32 {
+    if let simulator = unsafe simulator { return unsafe simulator.pointee.readState() }
+    return unsafe callbacks.read_state(callbacks.context)
+  }
+
+  mutating func setInterruptsEnabled(_ isEnabled: Bool) {
+    if let simulator = unsafe simulator {
+      return unsafe simulator.pointee.setInterruptsEnabled(isEnabled)
+    }
+    unsafe callbacks.set_interrupts(callbacks.context, isEnabled ? 1 : 0)
+  }
+
+  mutating func interruptsEnabled() -> Bool {
+    if let simulator = unsafe simulator { return unsafe simulator.pointee.interruptsEnabled() }
+    return unsafe callbacks.interrupts_enabled(callbacks.context) != 0
+  }
+
+  mutating func ringDoorbell(_ vector: Vector, at peer: PeerID) {
+    if let simulator = unsafe simulator {
+      return unsafe simulator.pointee.ringDoorbell(vector, at: peer)
+    }
+    unsafe callbacks.ring_doorbell(
+      callbacks.context, UInt32(vector.rawValue), UInt32(peer.rawValue))
+  }
+
+  mutating func wait(until deadline: Instant?) -> WaitOutcome {
+    if let simulator = unsafe simulator { return unsafe simulator.pointee.wait(until: deadline) }
+    let end = deadline?.nanoseconds ?? .max
+    switch unsafe callbacks.wait(callbacks.context, end, wakeDescriptor) {
+    case 1: return .deadline
+    case 2: return .interrupted
+    case 3: return .gone
+    default:
+      cl_event_take(wakeDescriptor)
+      return .event
+    }
+  }
+
+  func now() -> Instant {
+    if let simulator = unsafe simulator { return unsafe simulator.pointee.now() }
+    return Instant(nanoseconds: unsafe callbacks.now(callbacks.context))
+  }
+
+  mutating func randomNumber() -> UInt64 {
+    if let simulator = unsafe simulator { return unsafe simulator.pointee.randomNumber() }
+    return unsafe callbacks.random(callbacks.context)
+  }
+}

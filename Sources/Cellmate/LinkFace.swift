@@ -1,0 +1,94 @@
+public import CCellmate
+import CommandOptions
+import IVShmem
+import LinuxRuntime
+import SimulatorPeer
+import VirtioTransport
+
+/// A link before it becomes something.
+struct LinkObject: HandleObject, ~Copyable {
+  static var kind: HandleKind { .link }
+  let memory: ObjectMemory
+  let link: NativeLink<LibraryPlatform>
+
+  static func make(_ link: consuming NativeLink<LibraryPlatform>) throws(FaceError) -> OpaquePointer
+  {
+    let memory = try ObjectMemory(MemoryLayout<LinkObject>.stride)
+    return unsafe try open(LinkObject(memory: memory, link: link))
+  }
+}
+
+func linkSide(_ number: Int32) -> LinkSide? { LinkSide(rawValue: UInt32(bitPattern: number)) }
+
+/// Stated in `cellmate.h`.
+@c @implementation
+public func cellmate_link_open(
+  _ specification: UnsafePointer<CChar>?, _ side: Int32,
+  _ link: UnsafeMutablePointer<OpaquePointer?>?, _ error: UnsafeMutablePointer<cellmate_error>?
+) -> cellmate_result {
+  guard let specification = unsafe specification, let link = unsafe link,
+    let side = linkSide(side)
+  else { return Code.argument }
+  do throws(UsageError) {
+    let wanted = try LinkSpecification(unsafe String(cString: specification))
+    let plain = try openLink(wanted, side: side)
+    let plan = plain.plan
+    do throws(FaceError) {
+      unsafe link.pointee = try LinkObject.make(
+        NativeLink(platform: LibraryPlatform(plain.release()), plan: plan))
+      return Code.ok
+    } catch { return error.code }
+  } catch let usage { return unsafe report(usage, error) }
+}
+
+/// Stated in `cellmate.h`.
+@c @implementation
+public func cellmate_link_open_platform(
+  _ platform: UnsafePointer<cellmate_platform>?, _ side: Int32, _ peer: UInt32,
+  _ placement: Int32, _ link: UnsafeMutablePointer<OpaquePointer?>?,
+  _ error: UnsafeMutablePointer<cellmate_error>?
+) -> cellmate_result {
+  guard let link = unsafe link, let side = linkSide(side), let peer = UInt16(exactly: peer),
+    placement >= 0, placement <= 2
+  else { return Code.argument }
+  var given = unsafe cellmate_platform()
+  let result = unsafe ch_input(platform, &given, MemoryLayout<cellmate_platform>.size)
+  guard result == Code.ok else { return result }
+  do throws(FaceError) {
+    unsafe link.pointee = try unsafe LinkObject.make(
+      callbackLink(given, side, PeerID(peer), Placement(rawValue: UInt32(placement)), error))
+    return Code.ok
+  } catch { return error.code }
+}
+
+private func callbackLink(
+  _ given: cellmate_platform, _ side: LinkSide, _ peer: PeerID, _ placement: Placement?,
+  _ error: UnsafeMutablePointer<cellmate_error>?
+) throws(FaceError) -> NativeLink<LibraryPlatform> {
+  let geometry: LinkGeometry
+  do throws(GeometryError) {
+    geometry = try unsafe LinkGeometry(
+      maxPeers: given.max_peers, stateTableSize: given.state_table_size,
+      readWriteSize: given.read_write_size, outputSize: given.output_size)
+  } catch let problem {
+    throw FaceError(unsafe report(explain(problem, link: "given by callbacks"), error))
+  }
+  let platform = try unsafe LibraryPlatform(given, geometry)
+  do throws(LinkPlanError) {
+    let plan = try LinkPlan(
+      side: side, own: platform.peerID, peer: peer, geometry: geometry, placement: placement)
+    return NativeLink(platform: platform, plan: plan)
+  } catch let problem {
+    throw FaceError(unsafe report(explain(problem, link: "given by callbacks"), error))
+  }
+}
+
+/// Stated in `cellmate.h`.
+@c @implementation
+public func cellmate_link_close(_ link: OpaquePointer?) -> cellmate_result {
+  unsafe LinkObject.close(link) { _ in }
+}
+
+extension LinkObject {
+  consuming func takeLink() -> NativeLink<LibraryPlatform> { link }
+}

@@ -1,0 +1,78 @@
+public import CCellmate
+import CommandOptions
+import DeviceRuntime
+
+/// Results of cellmate.h. The constants come as untyped enumerators; here they have the type of a
+/// result.
+enum Code {
+  static var ok: cellmate_result { 0 }
+  static var argument: cellmate_result { -1 }
+  static var order: cellmate_result { -4 }
+  static var text: cellmate_result { -6 }
+  static var memory: cellmate_result { -7 }
+  static var full: cellmate_result { -8 }
+  static var deadline: cellmate_result { -9 }
+  static var link: cellmate_result { -10 }
+  static var refused: cellmate_result { -11 }
+  static var device: cellmate_result { -12 }
+  static var peer: cellmate_result { -13 }
+  static var interrupted: cellmate_result { -14 }
+  static var gone: cellmate_result { -15 }
+}
+
+/// What is wrong, on its way to a result.
+struct FaceError: Error {
+  let code: cellmate_result
+  init(_ code: cellmate_result) { self.code = code }
+
+  init(_ error: FrontendError) {
+    code =
+      switch error {
+      case .deadline: Code.deadline
+      case .linkLost: Code.link
+      case .refused(15, _), .wrongDevice, .notVirtio: Code.device
+      case .refused, .missingFeatures, .featuresRefused, .queueResetIncomplete: Code.refused
+      case .interrupted: Code.interrupted
+      case .platformGone: Code.gone
+      }
+  }
+}
+
+/// Fails unless `condition`, with the result `code`.
+@inline(__always)
+func require(_ condition: Bool, _ code: cellmate_result) throws(FaceError) {
+  if !condition { throw FaceError(code) }
+}
+
+/// Fills the caller's error, if there is one, and returns its result.
+func report(
+  _ usage: UsageError, _ error: UnsafeMutablePointer<cellmate_error>?
+) -> cellmate_result {
+  var text = usage.message
+  text.withUTF8 { bytes in
+    // SAFETY: the bytes live as long as the call; the C side copies them.
+    guard let base = bytes.baseAddress else { return }
+    unsafe base.withMemoryRebound(to: CChar.self, capacity: bytes.count) {
+      unsafe ch_error(error, Code.text, $0, bytes.count)
+    }
+  }
+  return Code.text
+}
+
+/// Stated in `cellmate.h`.
+@c @implementation
+public func cellmate_version() -> UInt32 {
+  UInt32(CELLMATE_VERSION_MAJOR) << 16 | UInt32(CELLMATE_VERSION_MINOR) << 8
+    | UInt32(CELLMATE_VERSION_PATCH)
+}
+
+/// Stated in `cellmate.h`.
+@c @implementation
+public func cellmate_set_log(_ log: cellmate_log?, _ context: UnsafeMutableRawPointer?) {
+  unsafe ch_set_log(log, context)
+}
+
+/// What the devices of the library log goes to the caller's hook.
+func logLine(_ line: String) {
+  unsafe line.withCString { unsafe ch_log($0) }
+}

@@ -1,0 +1,41 @@
+import CommandOptions
+
+/// What every front-end tool is told about its device: where it is and how long it is waited for.
+struct FrontendPlace: Sendable {
+  /// The options.
+  static let options = [
+    OptionSpecification("link", "sim:PATH[,...]", "the link"),
+    OptionSpecification("vhost-user", "PATH", "a back-end's vhost-user socket instead of a link"),
+    OptionSpecification("slot", "N", "which device of the link (0 to 7, default 0)"),
+  ]
+  /// The options that a help text has last.
+  static let lastOptions = [
+    OptionSpecification("patience", "SECONDS", "how long a missing back-end is waited for (30)"),
+    OptionSpecification("quiet", "no progress"),
+    OptionSpecification("help", "this text"),
+  ]
+
+  /// The link or socket.
+  let face: BackendOptions.Face
+  /// Which device of the link.
+  let slot: Int
+  /// How long a missing back-end is waited for, in nanoseconds.
+  let patience: UInt64
+  /// Whether progress is told.
+  let isNoisy: Bool
+
+  /// Reads the options.
+  init(_ given: CommandOptions) throws(UsageError) {
+    switch (given.value("link"), given.value("vhost-user")) {
+    case (let text?, nil): face = .link(try LinkSpecification(text))
+    case (nil, let path?): face = .vhostUser(path)
+    case (nil, nil):
+      throw UsageError(
+        "--link sim:PATH or --vhost-user PATH is missing: which device? See --help")
+    default: throw UsageError("--link and --vhost-user: a device is behind one of them, not both")
+    }
+    slot = Int(try given.number("slot", in: 0...7, default: 0))
+    patience = try given.number("patience", in: 1...86400, default: 30) * 1_000_000_000
+    isNoisy = !given.has("quiet")
+  }
+}
