@@ -32,6 +32,10 @@ let core: [Target] = [
     dependencies: ["SharedMemory", "IVShmem", "Virtqueue", "VirtioDevice"],
     swiftSettings: strict),
   .target(
+    name: "SiemensDialect",
+    dependencies: ["SharedMemory", "IVShmem", "Virtqueue", "VirtioDevice"],
+    swiftSettings: strict),
+  .target(
     name: "VirtioBlock", dependencies: ["SharedMemory", "Virtqueue", "VirtioDevice"],
     swiftSettings: strict),
   .target(
@@ -118,7 +122,8 @@ let programs: [Target] = [
     dependencies: [
       "CLinux", "CService", "CommandOptions", "LinuxSupport", "SharedMemory", "IVShmem",
       "Virtqueue", "VirtioDevice", "VirtioTransport", "VirtioBlock", "VirtioEntropy",
-      "VirtioConsole", "DeviceRuntime", "SimulatorPeer", "HostResources", "VhostUser",
+      "VirtioConsole", "DeviceRuntime", "SiemensDialect", "SimulatorPeer", "HostResources",
+      "VhostUser",
     ],
     swiftSettings: strict),
   .executableTarget(
@@ -194,6 +199,7 @@ let tests: [Target] = [
     name: "CellTests",
     dependencies: [
       "CellFormat", "CellCheck", "CellPicture", "CellGenerate", "DeviceTree", "CellFuzzTargets",
+      "CommandOptions", "LinuxRuntime",
     ],
     swiftSettings: strict),
   .testTarget(
@@ -218,6 +224,13 @@ let tests: [Target] = [
     dependencies: [
       "CLinux", "LinuxSupport", "SharedMemory", "Virtqueue", "VirtioDevice", "VirtioBlock",
       "HostResources", "VhostUser", "CommandOptions", "LinuxRuntime", "FuzzTargets",
+    ],
+    swiftSettings: strict),
+  .testTarget(
+    name: "SiemensDialectTests",
+    dependencies: [
+      "SharedMemory", "IVShmem", "Virtqueue", "VirtioDevice", "SiemensDialect", "VirtioBlock",
+      "VirtioConsole", "HostResources", "Simulator",
     ],
     swiftSettings: strict),
   .testTarget(

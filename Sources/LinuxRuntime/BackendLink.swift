@@ -1,4 +1,4 @@
-public import CommandOptions
+import CommandOptions
 import DeviceRuntime
 import IVShmem
 import LinuxSupport
@@ -18,7 +18,7 @@ enum LinkTurn {
 /// when something is wrong.
 ///
 /// ``turn()`` never blocks; whoever owns the link decides what to do while it is idle.
-public struct BackendLink: ~Copyable {
+struct BackendLink: ~Copyable {
   private var backend: Backend<SimulatorPeer, ServedDevice>
   private let wake: LocalWake
   private let options: BackendOptions
@@ -33,13 +33,13 @@ public struct BackendLink: ~Copyable {
   /// How long requests in flight may take to end when the link is stopped, in nanoseconds.
   static var drainNanoseconds: UInt64 { 5_000_000_000 }
 
-  /// Opens the link and its devices, with their private memory.
-  public init(
-    _ specification: LinkSpecification, _ devices: [DeviceSpecification],
-    _ options: BackendOptions, memory: PrivateBlocks
+  /// Takes over a link that was joined and opens its devices, with their private memory.
+  init(
+    _ platform: consuming SimulatorPeer, _ specification: LinkSpecification,
+    _ devices: [DeviceSpecification], _ options: BackendOptions, memory: PrivateBlocks
   ) throws(UsageError) {
     subject = BackendOptions.Face.link(specification).subject
-    backend = try Self.open(specification, devices, options, memory)
+    backend = try Self.open(platform, specification, devices, options, memory)
     wake = backend.link.platform.localWake
     deviceCount = devices.count
     self.options = options
@@ -47,15 +47,15 @@ public struct BackendLink: ~Copyable {
   }
 
   private static func open(
-    _ specification: LinkSpecification, _ devices: [DeviceSpecification],
-    _ options: BackendOptions, _ memory: PrivateBlocks
+    _ platform: consuming SimulatorPeer, _ specification: LinkSpecification,
+    _ devices: [DeviceSpecification], _ options: BackendOptions, _ memory: PrivateBlocks
   ) throws(UsageError) -> Backend<SimulatorPeer, ServedDevice> {
     guard devices.count <= BlockLayout.slotCount else {
       throw UsageError(
         "link \(specification.socketPath): \(devices.count) devices, a link carries at"
           + " most \(BlockLayout.slotCount)")
     }
-    let link = try openLink(specification, side: .backEnd)
+    let link = try makeNativeLink(platform, specification, side: .backEnd)
     let wake = link.platform.localWake
     var arena = memory.arena(4 << 20)
     guard var backend = Backend<SimulatorPeer, ServedDevice>(link: link, arena: &arena) else {
@@ -75,7 +75,7 @@ public struct BackendLink: ~Copyable {
   }
 
   /// The event that ends a sleep.
-  public var wakeDescriptor: Int32 { wake.descriptor }
+  var wakeDescriptor: Int32 { wake.descriptor }
 
   // MARK: The loop
 

@@ -46,6 +46,16 @@ public struct BackendOptions: Sendable {
       self.face = face
       self.devices = devices
     }
+
+    /// Sets how to talk on it; `false` when `name` is no dialect or this is no ivshmem link.
+    mutating func setDialect(_ name: String) -> Bool {
+      guard case .link(var link) = face else { return false }
+      do throws(UsageError) {
+        link.dialect = try Dialect.parse(name, option: "--dialect")
+      } catch { return false }
+      face = .link(link)
+      return true
+    }
   }
 
   /// The links.

@@ -188,6 +188,10 @@ public struct BackendProcess: ~Copyable {
       for link in links[..<prepared] { link.stayAwake() }
       return look(timeout: 0)
     }
+    var due = due
+    for link in links {
+      if let deadline = link.deadline { due = min(due ?? .max, deadline) }
+    }
     look(timeout: timeout(due))
     for link in links { link.endSleep() }
   }

@@ -13,6 +13,8 @@ public enum BackendProgram {
       OptionSpecification(
         "link", "sim:PATH[,...]", "a link; peer=N other=N placement=shared|output"),
       OptionSpecification(
+        "dialect", "NAME", "of the link before it: auto, native or siemens (default auto)"),
+      OptionSpecification(
         "vhost-user", "PATH",
         "a socket for a VMM or User-Mode Linux instead of a link; one device"),
       OptionSpecification(
@@ -144,6 +146,11 @@ extension BackendOptions {
       switch name {
       case "link":
         links.append(Link(.link(try LinkSpecification(value)), devices: []))
+      case "dialect":
+        guard let last = links.indices.last, links[last].setDialect(value) else {
+          throw UsageError(
+            "--dialect \(value): auto, native or siemens, behind the --link it belongs to")
+        }
       case "vhost-user": links.append(Link(.vhostUser(value), devices: []))
       case "device":
         guard !links.isEmpty else {

@@ -11,15 +11,6 @@ extension ServedDevice {
   /// Requests a block device may have in flight.
   static var slots: Int { 256 }
 
-  /// The same, for a process that keeps its devices: the books are never given back.
-  static func make(
-    _ specification: DeviceSpecification, wakeDescriptor: Int32,
-    log: @escaping @Sendable (String) -> Void
-  ) throws(UsageError) -> ServedDevice {
-    var arena = PrivateMemory.arena(2 << 20)
-    return try make(specification, wakeDescriptor: wakeDescriptor, arena: &arena, log: log)
-  }
-
   /// Opens the host resource of a device and puts the device in front of it; every link makes its
   /// devices here.
   ///

@@ -1,6 +1,7 @@
 import CLinux
 import CommandOptions
 import LinuxSupport
+import VirtioTransport
 
 /// A link or a socket in service: on a thread of its own, or turned by the one thread.
 ///
@@ -13,6 +14,7 @@ final class ServedLink: @unchecked Sendable {
   let board: LinkBoard
   private let memory = PrivateBlocks()
   private var native: BackendLink?
+  private var siemens: SiemensServedLink?
   private var socket: VhostUserLink?
   /// The link's event under a number of our own, which outlives the link.
   private let wake: Int32
@@ -21,6 +23,7 @@ final class ServedLink: @unchecked Sendable {
   private var event: Int32 = -1
   private var watcher: Int32 = -1
   private var isStopping = false
+  private var isSiemens = false
   /// Whether a front-end is there.
   private(set) var isUp = false
   /// When the link has to be turned even if nothing wakes it.
@@ -33,11 +36,24 @@ final class ServedLink: @unchecked Sendable {
     var counters: [Counter] = []
     switch link.face {
     case .link(let specification):
-      var native = try BackendLink(specification, link.devices, options, memory: memory)
-      native.forEachCounter { counter, _ in counters.append(counter) }
-      board = LinkBoard(counters, kinds: native.kinds)
-      wake = try Self.duplicate(native.wakeDescriptor, link)
-      self.native = consume native
+      let platform = try openPeer(specification, side: .backEnd)
+      switch try chooseDialect(platform, specification, .backEnd) {
+      case .native:
+        var native = try BackendLink(
+          platform, specification, link.devices, options, memory: memory)
+        native.forEachCounter { counter, _ in counters.append(counter) }
+        board = LinkBoard(counters, kinds: native.kinds)
+        wake = try Self.duplicate(native.wakeDescriptor, link)
+        self.native = consume native
+      case .siemens:
+        var siemens = try SiemensServedLink.open(
+          platform, specification, link.devices, options, memory: memory)
+        siemens.forEachCounter { counter, _ in counters.append(counter) }
+        board = LinkBoard(counters, kinds: siemens.kinds)
+        wake = try Self.duplicate(siemens.wakeDescriptor, link)
+        isSiemens = true
+        self.siemens = consume siemens
+      }
     case .vhostUser(let path):
       var socket = try VhostUserLink.open(
         path: path, device: link.devices[0], options, memory: memory)
@@ -59,30 +75,42 @@ final class ServedLink: @unchecked Sendable {
   // The link first, then the memory its books lie in.
   deinit {
     native = nil
+    siemens = nil
     socket = nil
     cl_close(wake)
   }
 
   // MARK: Either link
 
+  // One of the three is there; each is reached through its mutating accessor, because a borrow of a
+  // class's property would be a copy.
+
   private func begin() {
-    if native != nil { native!.begin() } else { socket!.begin() }
+    if native != nil {
+      native!.begin()
+    } else if siemens != nil {
+      siemens!.begin()
+    } else {
+      socket!.begin()
+    }
   }
 
   private func turnOnce() -> LinkTurn {
-    native != nil ? native!.turn() : socket!.turn()
+    if native != nil { return native!.turn() }
+    return siemens != nil ? siemens!.turn() : socket!.turn()
   }
 
   private func noteState() {
-    // Through the mutating accessor: a borrow of a class's property would be a copy.
+    let note: (Bool, UInt64?) -> Void = {
+      self.isUp = $0
+      self.deadline = $1
+    }
     if native != nil {
-      native!.tellState {
-        isUp = $0; deadline = $1
-      }
-    } else if socket != nil {
-      socket!.tellState {
-        isUp = $0; deadline = $1
-      }
+      native!.tellState(note)
+    } else if siemens != nil {
+      siemens!.tellState(note)
+    } else {
+      socket!.tellState(note)
     }
   }
 
@@ -90,17 +118,47 @@ final class ServedLink: @unchecked Sendable {
     board.publish { body in
       if native != nil {
         native!.forEachCounter { _, value in body(value) }
+      } else if siemens != nil {
+        siemens!.forEachCounter { _, value in body(value) }
       } else if socket != nil {
         socket!.forEachCounter { _, value in body(value) }
       }
     }
   }
 
-  private func followOrders() {
-    if board.isAskedToStop, !isStopping {
-      isStopping = true
-      if native != nil { native!.beginStop() } else { socket!.beginStop() }
+  private func beginStop() {
+    isStopping = true
+    if native != nil {
+      native!.beginStop()
+    } else if siemens != nil {
+      siemens!.beginStop()
+    } else {
+      socket!.beginStop()
     }
+  }
+
+  private func sleep() {
+    if native != nil {
+      native!.sleep()
+    } else if siemens != nil {
+      siemens!.sleep()
+    } else {
+      socket!.sleep()
+    }
+  }
+
+  private func peekOnce() {
+    if native != nil {
+      native!.peek()
+    } else if siemens != nil {
+      siemens!.peek()
+    } else {
+      socket!.peek()
+    }
+  }
+
+  private func followOrders() {
+    if board.isAskedToStop, !isStopping { beginStop() }
     if let question = board.question {
       publish()
       board.answer(question)
@@ -124,6 +182,7 @@ final class ServedLink: @unchecked Sendable {
     deadline = nil
     if watcher >= 0 { removeWaits() }
     native = nil
+    siemens = nil
     socket = nil
   }
 
@@ -160,11 +219,10 @@ final class ServedLink: @unchecked Sendable {
   private func rest() {
     switch isUp ? idle.next() : .sleep {
     case .look: return
-    case .peek:
-      if native != nil { native!.peek() } else { socket!.peek() }
+    case .peek: peekOnce()
     case .sleep:
       idle.restart()
-      if native != nil { native!.sleep() } else { socket!.sleep() }
+      sleep()
     }
   }
 
@@ -185,7 +243,9 @@ final class ServedLink: @unchecked Sendable {
   func start(watching epoll: Int32, tag: UInt64) throws(SystemError) {
     if native != nil {
       try native!.addWaits(to: epoll, tag: tag)
-    } else if socket != nil {
+    } else if siemens != nil {
+      try siemens!.addWaits(to: epoll, tag: tag)
+    } else {
       try socket!.addWaits(to: epoll, tag: tag)
     }
     watcher = epoll
@@ -194,6 +254,7 @@ final class ServedLink: @unchecked Sendable {
 
   private func removeWaits() {
     if native != nil { native!.removeWaits(from: watcher) }
+    if siemens != nil { siemens!.removeWaits(from: watcher) }
     if socket != nil { socket!.removeWaits(from: watcher) }
     watcher = -1
   }
@@ -209,22 +270,35 @@ final class ServedLink: @unchecked Sendable {
   /// Whether this link may sleep now; see ``Backend/prepareToSleep()``.
   func prepareToSleep() -> Bool {
     guard !board.hasEnded else { return true }
-    return native != nil ? native!.prepareToSleep() : socket!.prepareToSleep()
+    defer { noteState() }
+    if native != nil { return native!.prepareToSleep() }
+    return siemens != nil ? siemens!.prepareToSleep() : socket!.prepareToSleep()
   }
 
   func stayAwake() {
     guard !board.hasEnded else { return }
-    if native != nil { native!.stayAwake() } else { socket!.stayAwake() }
+    if native != nil {
+      native!.stayAwake()
+    } else if siemens != nil {
+      siemens!.stayAwake()
+    } else {
+      socket!.stayAwake()
+    }
   }
 
   func endSleep() {
     guard !board.hasEnded else { return }
-    if native != nil { native!.endSleep() } else { socket!.endSleep() }
+    if native != nil {
+      native!.endSleep()
+    } else if siemens != nil {
+      siemens!.endSleep()
+    } else {
+      socket!.endSleep()
+    }
   }
 
   func peek() {
-    guard !board.hasEnded else { return }
-    if native != nil { native!.peek() } else { socket!.peek() }
+    if !board.hasEnded { peekOnce() }
   }
 
   // MARK: What it says
@@ -233,7 +307,9 @@ final class ServedLink: @unchecked Sendable {
   var report: LinkReport {
     let head =
       switch specification.face {
-      case .link(let link): "\"link\":\(quoted(link.socketPath))"
+      case .link(let link):
+        "\"link\":\(quoted(link.socketPath))"
+          + (isSiemens ? ",\"dialect\":\"siemens\"" : "")
       case .vhostUser(let path): "\"vhostUser\":\(quoted(path))"
       }
     return LinkReport(json: board.json(head))
