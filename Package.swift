@@ -14,12 +14,17 @@ let strict: [SwiftSetting] = [
   .unsafeFlags(["-enforce-exclusivity=unchecked"], .when(configuration: .release)),
 ]
 
+/// Where tests watch every access to shared memory (docs/testing.md): debug builds alone.
+/// `Fuzz/coverage` defines it by itself for its release builds.
+let watched: [SwiftSetting] = strict + [.define("CELLMATE_WATCH", .when(configuration: .debug))]
+
 /// The targets that also build as Embedded Swift, with the arrows of docs/architecture.md.
 let core: [Target] = [
   .target(name: "CVolatile"),
-  .target(name: "SharedMemory", dependencies: ["CVolatile"], swiftSettings: strict),
+  .target(name: "CWatch"),
+  .target(name: "SharedMemory", dependencies: ["CVolatile", "CWatch"], swiftSettings: watched),
   .target(name: "IVShmem", dependencies: ["SharedMemory"], swiftSettings: strict),
-  .target(name: "Virtqueue", dependencies: ["SharedMemory"], swiftSettings: strict),
+  .target(name: "Virtqueue", dependencies: ["SharedMemory"], swiftSettings: watched),
   .target(
     name: "VirtioDevice", dependencies: ["SharedMemory", "Virtqueue"], swiftSettings: strict),
   .target(
@@ -51,7 +56,7 @@ let linux: [Target] = [
   .target(name: "LinuxSupport", dependencies: ["CLinux"], swiftSettings: strict),
   .target(
     name: "SimulatorPeer", dependencies: ["CLinux", "LinuxSupport", "SharedMemory", "IVShmem"],
-    swiftSettings: strict),
+    swiftSettings: watched),
   .target(
     name: "VhostUser",
     dependencies: ["CLinux", "LinuxSupport", "SharedMemory", "Virtqueue", "VirtioDevice"],
@@ -70,7 +75,7 @@ let workstation: [Target] = [
   .target(
     name: "Simulator",
     dependencies: ["CLinux", "LinuxSupport", "SharedMemory", "IVShmem", "SimulatorPeer"],
-    swiftSettings: strict),
+    swiftSettings: watched),
   .systemLibrary(name: "CFDT", providers: [.apt(["libfdt-dev"])]),
   .target(name: "CellFormat", swiftSettings: strict),
   .target(name: "DeviceTree", dependencies: ["CFDT"], swiftSettings: strict),
@@ -145,12 +150,20 @@ let fuzzers: [Target] = [
   .target(
     name: "FuzzTargets",
     dependencies: [
-      "CLinux", "LinuxSupport", "SharedMemory", "Virtqueue", "VirtioDevice", "VirtioBlock",
-      "HostResources", "VhostUser",
+      "CLinux", "CWatch", "LinuxSupport", "SharedMemory", "IVShmem", "Virtqueue", "VirtioDevice",
+      "VirtioTransport", "VirtioBlock", "VirtioEntropy", "VirtioConsole", "DeviceRuntime",
+      "HostResources", "Simulator", "VhostUser",
     ],
-    path: "Fuzz/Targets", swiftSettings: strict),
+    path: "Fuzz/Targets", swiftSettings: watched),
   .executableTarget(
-    name: "VhostUserFuzz", dependencies: ["FuzzTargets"], path: "Fuzz/VhostUserFuzz",
+    name: "FuzzPlayer", dependencies: ["FuzzTargets"], path: "Fuzz/Player",
+    swiftSettings: strict),
+  .target(
+    name: "CellFuzzTargets",
+    dependencies: ["CellFormat", "CellCheck", "CellPicture", "DeviceTree"],
+    path: "Fuzz/CellTargets", swiftSettings: strict),
+  .executableTarget(
+    name: "CellFuzz", dependencies: ["CellFuzzTargets"], path: "Fuzz/CellFuzz",
     swiftSettings: strict),
 ]
 
@@ -178,7 +191,9 @@ let tests: [Target] = [
     swiftSettings: strict),
   .testTarget(
     name: "CellTests",
-    dependencies: ["CellFormat", "CellCheck", "CellPicture", "CellGenerate", "DeviceTree"],
+    dependencies: [
+      "CellFormat", "CellCheck", "CellPicture", "CellGenerate", "DeviceTree", "CellFuzzTargets",
+    ],
     swiftSettings: strict),
   .testTarget(
     name: "VirtioBlockTests",
@@ -203,6 +218,10 @@ let tests: [Target] = [
       "CLinux", "LinuxSupport", "SharedMemory", "Virtqueue", "VirtioDevice", "VirtioBlock",
       "HostResources", "VhostUser", "CommandOptions", "LinuxRuntime", "FuzzTargets",
     ],
+    swiftSettings: strict),
+  .testTarget(
+    name: "HostileTests",
+    dependencies: ["CWatch", "SharedMemory", "IVShmem", "Simulator", "FuzzTargets"],
     swiftSettings: strict),
   .testTarget(name: "HouseRulesTests", swiftSettings: strict),
   .testTarget(name: "ConformanceTests", swiftSettings: strict),

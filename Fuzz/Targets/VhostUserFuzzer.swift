@@ -15,27 +15,14 @@ import Virtqueue
 public final class VhostUserFuzzer {
   typealias Host = FaultyBlockHost<MemoryBlockHost>
 
-  /// The input, read from front to back; zeroes behind its end.
-  struct Input {
-    let bytes: [UInt8]
-    var position = 0
-    var isAtEnd: Bool { position >= bytes.count }
-
-    mutating func byte() -> UInt8 {
-      guard position < bytes.count else { return 0 }
-      defer { position += 1 }
-      return bytes[position]
-    }
-
-    mutating func word() -> UInt32 {
-      (0..<4).reduce(0) { value, shift in value | UInt32(byte()) << UInt32(8 * shift) }
-    }
-  }
+  typealias Input = FuzzInput
 
   /// Messages that were carried out, over all runs.
   public private(set) var messages: UInt64 = 0
   /// Connections that ended because of what the bytes said.
   public private(set) var violations: UInt64 = 0
+  /// What was played, for people.
+  public var summary: String { "\(messages) messages, \(violations) violations" }
   private var device: VhostUserDevice<BlockDevice<Host>>
   private var message = VhostUserMessage()
   private var reply = VhostUserMessage()

@@ -521,3 +521,15 @@ long cl_thread_start(void (*_Nonnull body)(void *_Nullable), void *_Nullable con
   return 0;
 }
 void cl_thread_join(uint64_t thread) { pthread_join((pthread_t)thread, NULL); }
+
+long cl_exec_beside(const char *name, char **argv) {
+  char path[4096];
+  ssize_t length = readlink("/proc/self/exe", path, sizeof path);
+  if (length < 0) return -errno;
+  while (length > 0 && path[length - 1] != '/') length--;
+  if ((size_t)length + strlen(name) >= sizeof path) return -ENAMETOOLONG;
+  strcpy(path + length, name);
+  argv[0] = path;
+  execv(path, argv);
+  return -errno;
+}

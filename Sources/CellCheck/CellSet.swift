@@ -41,15 +41,20 @@ public struct CellSet: Sendable {
   /// Cells (names or file names) of which only one runs at a time; they are not compared with each
   /// other.
   public var alternatives: [Set<String>]
+  /// The page size the guests are built with, bytes: links have to lie on pages of it (E15), and a
+  /// guest gives the registers of each device a page of its own (E32).
+  public var pageSize: UInt64
 
   /// A set; trees and alternatives are optional.
+  /// - Parameter pageSize: a power of two, 4096 or more.
   public init(
     files: [Member] = [], deviceTrees: [String: Tree] = [:], rootTree: Tree? = nil,
-    alternatives: [Set<String>] = []
+    alternatives: [Set<String>] = [], pageSize: UInt64 = 0x1000
   ) {
     self.files = files
     self.deviceTrees = deviceTrees
     self.rootTree = rootTree
     self.alternatives = alternatives
+    self.pageSize = pageSize
   }
 }

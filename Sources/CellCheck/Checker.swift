@@ -105,8 +105,9 @@ struct Checker {
       (
         order,
         Finding(
-          rule: rule, severity: Rule.named(rule)?.severity ?? .error, file: file, place: place(),
-          message: message(), consequence: means(), fix: fix())
+          rule: rule, severity: Rule.named(rule)?.severity ?? .error, file: file,
+          place: printable(place()), message: printable(message()),
+          consequence: printable(means()), fix: printable(fix()))
       ))
   }
 
@@ -122,6 +123,16 @@ struct Checker {
     }
     return sorted
   }
+}
+
+/// A text with what a terminal would obey replaced: names in files can be hostile.
+private func printable(_ text: String) -> String {
+  func isControl(_ scalar: Unicode.Scalar) -> Bool {
+    scalar.value < 0x20 || (0x7f..<0xa0).contains(scalar.value)
+  }
+  guard text.unicodeScalars.contains(where: isControl) else { return text }
+  return String(
+    String.UnicodeScalarView(text.unicodeScalars.map { isControl($0) ? "\u{fffd}" : $0 }))
 }
 
 /// Whether `name` means this cell: by its name, its file, or the file without folder or `.cell`.

@@ -11,7 +11,9 @@ extension Checker {
       if console.rawType == 0, !isVirtual, !view.looksLikeLinux {
         report(
           "E57", view, "console (offset 0x64)", "no console, and the virtual one is not permitted",
-          means: "nothing the program prints is seen",
+          means:
+            "a program of the inmate library prints nowhere; one with a driver of its own for a "
+            + "UART is not affected",
           fix: "describe a UART, or set JAILHOUSE_CELL_VIRTUAL_CONSOLE_PERMITTED")
       }
       checkOwner(view, console)

@@ -22,6 +22,8 @@ extension Checker {
       return
     }
     checkBusRegisters(view, file, node)
+    // Pins and windows of a physical bus are the board's.
+    guard system.map({ $0.pciIsVirtual != 0 }) ?? true else { return }
     checkBusCells(view, file, node)
     checkInterruptMap(view, file, node)
     checkBusWindow(view, file, node)
@@ -121,7 +123,8 @@ extension Checker {
     _ view: CellView, _ file: CellSet.Tree, _ node: FlattenedNode
   ) {
     let windows = node.memoryWindows
-    let need = UInt64(view.endpoints.count) * 0x1000
+    let page = set.pageSize
+    let need = UInt64(view.endpoints.count) &* page
     guard let largest = windows.map(\.size).max(), largest >= need else {
       report(
         "E32", view, file, node,
@@ -130,7 +133,7 @@ extension Checker {
           : "ranges has \(hex(windows.map(\.size).max() ?? 0)) bytes for \(view.endpoints.count) "
             + "device(s)",
         means: "Linux cannot place the registers of the devices: their drivers do not bind",
-        fix: "give the window \(hex(need)) bytes or more, 0x1000 for each device")
+        fix: "give the window \(hex(need)) bytes or more, \(hex(page)) for each device")
       return
     }
     for window in windows {

@@ -90,14 +90,18 @@ extension Checker {
   }
 
   private mutating func checkAlignment(_ view: CellView, _ endpoint: Endpoint) {
+    let page = set.pageSize
     for (number, section) in endpoint.sections.enumerated() {
       let mixed = section.physicalStart | section.virtualStart | section.size
-      guard section.size > 0, mixed & 0xfff != 0 else { continue }
+      guard section.size > 0, mixed & (page &- 1) != 0 else { continue }
       report(
         "E15", view, view.place(region: endpoint.firstRegion + number),
         "phys_start \(hex(section.physicalStart)), virt_start \(hex(section.virtualStart)), size "
-          + "\(hex(section.size)): not all are multiples of 0x1000",
-        means: "the section is emulated access by access or mapped at another place than meant",
+          + "\(hex(section.size)): not all are multiples of \(hex(page))",
+        means: mixed & 0xfff != 0
+          ? "the section is emulated access by access or mapped at another place than meant"
+          : "a kernel with pages of \(page >> 10) KiB cannot map the section, or maps a "
+            + "neighbour with it",
         fix: "move the section to a page and round its size up to pages, at all ends")
       return
     }

@@ -3,6 +3,14 @@ import CellFormat
 /// Rule E53: CPUs.
 extension Checker {
   mutating func checkProcessors() {
+    for view in cells where view.cell.cpuSet.count > CellConfiguration.largestCPUSet {
+      report(
+        "E53", view, "cpu set",
+        "\(view.cell.cpuSet.count) bytes, Jailhouse takes \(CellConfiguration.largestCPUSet)",
+        means: view.isRoot
+          ? "`jailhouse enable` fails: EINVAL" : "the cell cannot be created: EINVAL",
+        fix: "set cpu_set_size to 8 for up to 64 CPUs; the count may be damaged")
+    }
     for view in cells where view.cell.cpus.isEmpty {
       report(
         "E53", view, "cpu set", "the set is empty",

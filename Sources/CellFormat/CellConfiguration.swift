@@ -60,9 +60,12 @@ public struct CellConfiguration: Hashable, Sendable {
   public var name: String {
     String(decoding: nameBytes.prefix { $0 != 0 }, as: UTF8.self)
   }
-  /// The numbers of the CPUs in the set, ascending.
+  /// The largest set that Jailhouse takes: one page (hypervisor/control.c), 32768 CPUs.
+  public static let largestCPUSet = 4096
+  /// The numbers of the CPUs in the set, ascending; what is behind the largest set does not count.
   public var cpus: [Int] {
-    (0..<cpuSet.count * 8).filter { cpuSet[$0 / 8] >> UInt8($0 % 8) & 1 != 0 }
+    (0..<min(cpuSet.count, Self.largestCPUSet) * 8)
+      .filter { cpuSet[$0 / 8] >> UInt8($0 % 8) & 1 != 0 }
   }
   /// The interrupts (INTIDs) that some irqchip entry lists, ascending, no matter whether its
   /// address is the distributor's.

@@ -136,9 +136,8 @@ extension DifferenceCollector {
   private static func sections(
     _ device: PCIDevice, _ index: Int, _ cell: CellConfiguration
   ) -> (regions: [MemoryRegion], cut: String) {
-    guard device.kind == .ivshmem,
-      let end = LinkEnd.all(of: cell).first(where: { $0.index == index })
-    else { return ([], "") }
+    guard device.kind == .ivshmem else { return ([], "") }
+    let end = LinkEnd(index, of: cell)
     let cut = end.isCut ? "first region \(device.sharedMemoryStart), cut off" : "complete"
     return (end.regions.map { cell.memoryRegions[$0] }, cut)
   }

@@ -34,7 +34,13 @@ extension Explanation {
     }
     linuxMemory = Wording.hex(saturatingSum(cell.linuxMemory.map(\.size)))
     interrupts = Interrupts(cell)
-    links = LinkEnd.all(of: cell).map { Link($0, in: cell, others: others) }
+    let owned = Set(cell.interruptIDs)
+    let ends = others.map { other in
+      OtherEnds(
+        file: other.name, cell: other.file.cell,
+        byBDF: Dictionary(grouping: LinkEnd.all(of: other.file.cell), by: \.device.bdf))
+    }
+    links = LinkEnd.all(of: cell).map { Link($0, in: cell, interrupts: owned, others: ends) }
     pciDevices = cell.pciDevices.enumerated().filter { $0.element.kind != .ivshmem }
       .map { Device($0.element, index: $0.offset, in: cell) }
     console = cell.console == Console() ? nil : ConsoleText(cell.console)
@@ -106,10 +112,19 @@ extension Explanation.Interrupts {
   }
 }
 
+/// The links of another file, to find the other ends of a link.
+struct OtherEnds {
+  let file: String
+  let cell: CellConfiguration
+  let byBDF: [UInt16: [LinkEnd]]
+}
+
 extension Explanation.Link {
+  /// A link has at most 12 ends; a hostile file could repeat one BDF thousands of times.
+  private static let shownEnds = 12
+
   init(
-    _ end: LinkEnd, in cell: CellConfiguration,
-    others: [(name: String, file: ConfigurationFile)]
+    _ end: LinkEnd, in cell: CellConfiguration, interrupts: Set<Int>, others: [OtherEnds]
   ) {
     let device = end.device
     bdf = end.name
@@ -122,7 +137,7 @@ extension Explanation.Link {
     pin = end.pinName
     spi = Int(end.spi(in: cell))
     interruptID = spi + 32
-    ownsInterrupt = cell.interruptIDs.contains(interruptID)
+    ownsInterrupt = interrupts.contains(interruptID)
     msixVectors = Int(device.msixVectorCount)
     barMasks = device.barMasks.map { Wording.hex($0) }
     firstRegion = Int(device.sharedMemoryStart)
@@ -139,13 +154,14 @@ extension Explanation.Link {
       regions.map { $0.size == 0 ? [0, 0] : [$0.physicalStart, $0.size] }
     }
     peers = others.flatMap { other in
-      let cell = other.file.cell
-      return LinkEnd.all(of: cell).filter { $0.device.bdf == device.bdf }.map { peer in
+      (other.byBDF[device.bdf] ?? []).prefix(Self.shownEnds).map { peer in
         Explanation.Peer(
-          file: other.name, cell: Wording.line(cell.name), id: Int(peer.device.sharedMemoryID),
+          file: other.file, cell: Wording.line(other.cell.name),
+          id: Int(peer.device.sharedMemoryID),
           protocol: Wording.hex(peer.device.sharedMemoryProtocol),
           protocolText: Wording.linkProtocol(peer.device.sharedMemoryProtocol),
-          hasSameAddresses: places(peer.regions.map { cell.memoryRegions[$0] }) == places(regions))
+          hasSameAddresses: places(peer.regions.map { other.cell.memoryRegions[$0] })
+            == places(regions))
       }
     }
   }

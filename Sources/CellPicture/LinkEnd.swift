@@ -18,12 +18,18 @@ struct LinkEnd {
 
   /// The ivshmem devices of a cell.
   static func all(of cell: CellConfiguration) -> [LinkEnd] {
-    cell.pciDevices.enumerated().filter { $0.element.kind == .ivshmem }.map { index, device in
-      let count = cell.memoryRegions.count
-      let first = min(Int(device.sharedMemoryStart), count)
-      let end = min(Int(device.sharedMemoryStart) + device.sharedMemoryRegionCount, count)
-      return LinkEnd(device: device, index: index, regions: first..<end)
-    }
+    cell.pciDevices.indices.filter { cell.pciDevices[$0].kind == .ivshmem }
+      .map { LinkEnd($0, of: cell) }
+  }
+
+  /// The end that PCI device `index` of the cell describes.
+  init(_ index: Int, of cell: CellConfiguration) {
+    device = cell.pciDevices[index]
+    self.index = index
+    let count = cell.memoryRegions.count
+    let first = min(Int(device.sharedMemoryStart), count)
+    let end = min(Int(device.sharedMemoryStart) + device.sharedMemoryRegionCount, count)
+    regions = first..<end
   }
 
   /// Whether some sections would lie behind the last memory region.

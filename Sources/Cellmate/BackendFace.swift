@@ -40,6 +40,7 @@ func fill(
   unsafe ch_output(out, &values, size)
 }
 
+/// Stated in `cellmate.h`.
 @c @implementation
 public func cellmate_backend_create(
   _ link: OpaquePointer?, _ backend: UnsafeMutablePointer<OpaquePointer?>?
@@ -57,6 +58,7 @@ public func cellmate_backend_create(
   }
 }
 
+/// Stated in `cellmate.h`.
 @c @implementation
 public func cellmate_backend_add(
   _ backend: OpaquePointer?, _ slot: UInt32, _ specification: UnsafePointer<CChar>?,
@@ -79,6 +81,7 @@ public func cellmate_backend_add(
   }
 }
 
+/// Stated in `cellmate.h`.
 @c @implementation
 public func cellmate_backend_add_device(
   _ backend: OpaquePointer?, _ slot: UInt32, _ device: UnsafePointer<cellmate_device>?
@@ -99,6 +102,7 @@ public func cellmate_backend_add_device(
   }
 }
 
+/// Stated in `cellmate.h`.
 @c @implementation
 public func cellmate_backend_complete(
   _ backend: OpaquePointer?, _ slot: UInt32, _ ticket: UInt64, _ written: UInt32
@@ -117,6 +121,7 @@ public func cellmate_backend_complete(
   return isKnown ? Code.ok : Code.argument
 }
 
+/// Stated in `cellmate.h`.
 @c @implementation
 public func cellmate_backend_start(_ backend: OpaquePointer?) -> cellmate_result {
   unsafe BackendObject.with(backend) { object throws(FaceError) in
@@ -126,6 +131,7 @@ public func cellmate_backend_start(_ backend: OpaquePointer?) -> cellmate_result
   }
 }
 
+/// Stated in `cellmate.h`.
 @c @implementation
 public func cellmate_backend_step(_ backend: OpaquePointer?) -> cellmate_result {
   unsafe BackendObject.with(backend) { object throws(FaceError) in
@@ -134,6 +140,7 @@ public func cellmate_backend_step(_ backend: OpaquePointer?) -> cellmate_result 
   }
 }
 
+/// Stated in `cellmate.h`.
 @c @implementation
 public func cellmate_backend_sleep(
   _ backend: OpaquePointer?, _ deadline: UInt64
@@ -144,6 +151,7 @@ public func cellmate_backend_sleep(
   }
 }
 
+/// Stated in `cellmate.h`.
 @c @implementation
 public func cellmate_backend_run(_ backend: OpaquePointer?, _ spin: UInt64) -> cellmate_result {
   unsafe BackendObject.with(backend) { object throws(FaceError) in
@@ -152,6 +160,7 @@ public func cellmate_backend_run(_ backend: OpaquePointer?, _ spin: UInt64) -> c
   }
 }
 
+/// Stated in `cellmate.h`.
 @c @implementation
 public func cellmate_backend_stop(_ backend: OpaquePointer?) -> cellmate_result {
   unsafe BackendObject.peek(backend) { object in
@@ -160,6 +169,7 @@ public func cellmate_backend_stop(_ backend: OpaquePointer?) -> cellmate_result 
   }
 }
 
+/// Stated in `cellmate.h`.
 @c @implementation
 public func cellmate_backend_wake(_ backend: OpaquePointer?) -> cellmate_result {
   unsafe BackendObject.peek(backend) { object in
@@ -167,6 +177,7 @@ public func cellmate_backend_wake(_ backend: OpaquePointer?) -> cellmate_result 
   }
 }
 
+/// Stated in `cellmate.h`.
 @c @implementation
 public func cellmate_backend_is_up(_ backend: OpaquePointer?) -> cellmate_result {
   unsafe BackendObject.with(backend) { object throws(FaceError) in
@@ -174,6 +185,7 @@ public func cellmate_backend_is_up(_ backend: OpaquePointer?) -> cellmate_result
   }
 }
 
+/// Stated in `cellmate.h`.
 @c @implementation
 public func cellmate_backend_link_counters(
   _ backend: OpaquePointer?, _ counters: UnsafeMutablePointer<cellmate_link_counters>?
@@ -184,6 +196,7 @@ public func cellmate_backend_link_counters(
   }
 }
 
+/// Stated in `cellmate.h`.
 @c @implementation
 public func cellmate_backend_device_counters(
   _ backend: OpaquePointer?, _ slot: UInt32,
@@ -211,11 +224,13 @@ public func cellmate_backend_device_counters(
   }
 }
 
+/// Stated in `cellmate.h`.
 @c @implementation
 public func cellmate_backend_adopt(_ backend: OpaquePointer?) -> cellmate_result {
   unsafe ch_adopt(UnsafeRawPointer(backend), HandleKind.backend.rawValue)
 }
 
+/// Stated in `cellmate.h`.
 @c @implementation
 public func cellmate_backend_close(_ backend: OpaquePointer?) -> cellmate_result {
   unsafe BackendObject.close(backend) { object in object.takeDown() }

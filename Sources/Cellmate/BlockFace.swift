@@ -59,6 +59,7 @@ extension FaceError {
   }
 }
 
+/// Stated in `cellmate.h`.
 @c @implementation
 public func cellmate_block_create(
   _ link: OpaquePointer?, _ slot: UInt32, _ depth: UInt32,
@@ -71,6 +72,7 @@ public func cellmate_block_create(
   }
 }
 
+/// Stated in `cellmate.h`.
 @c @implementation
 public func cellmate_block_connect(_ block: OpaquePointer?, _ deadline: UInt64) -> cellmate_result {
   unsafe BlockObject.with(block) { object throws(FaceError) in
@@ -81,6 +83,7 @@ public func cellmate_block_connect(_ block: OpaquePointer?, _ deadline: UInt64) 
   }
 }
 
+/// Stated in `cellmate.h`.
 @c @implementation
 public func cellmate_block_info(
   _ block: OpaquePointer?, _ facts: UnsafeMutablePointer<cellmate_block_facts>?
@@ -101,6 +104,7 @@ public func cellmate_block_info(
   }
 }
 
+/// Stated in `cellmate.h`.
 @c @implementation
 public func cellmate_block_allocate(
   _ block: OpaquePointer?, _ direction: Int32, _ length: UInt64,
@@ -121,6 +125,7 @@ public func cellmate_block_allocate(
   }
 }
 
+/// Stated in `cellmate.h`.
 @c @implementation
 public func cellmate_block_free(
   _ block: OpaquePointer?, _ direction: Int32, _ buffer: UnsafePointer<cellmate_buffer>?
@@ -140,6 +145,7 @@ public func cellmate_block_free(
   }
 }
 
+/// Stated in `cellmate.h`.
 @c @implementation
 public func cellmate_block_submit(
   _ block: OpaquePointer?, _ requests: UnsafePointer<cellmate_block_request>?, _ count: UInt32
@@ -182,6 +188,7 @@ extension BlockObject {
   }
 }
 
+/// Stated in `cellmate.h`.
 @c @implementation
 public func cellmate_block_take(
   _ block: OpaquePointer?, _ completions: UnsafeMutablePointer<cellmate_block_completion>?,
@@ -209,6 +216,7 @@ public func cellmate_block_take(
   }
 }
 
+/// Stated in `cellmate.h`.
 @c @implementation
 public func cellmate_block_sleep(_ block: OpaquePointer?, _ deadline: UInt64) -> cellmate_result {
   unsafe BlockObject.with(block) { object throws(FaceError) in
@@ -216,6 +224,7 @@ public func cellmate_block_sleep(_ block: OpaquePointer?, _ deadline: UInt64) ->
   }
 }
 
+/// Stated in `cellmate.h`.
 @c @implementation
 public func cellmate_block_wake(_ block: OpaquePointer?) -> cellmate_result {
   unsafe BlockObject.peek(block) { object in
@@ -223,6 +232,7 @@ public func cellmate_block_wake(_ block: OpaquePointer?) -> cellmate_result {
   }
 }
 
+/// Stated in `cellmate.h`.
 @c @implementation
 public func cellmate_block_link_counters(
   _ block: OpaquePointer?, _ counters: UnsafeMutablePointer<cellmate_link_counters>?
@@ -233,11 +243,13 @@ public func cellmate_block_link_counters(
   }
 }
 
+/// Stated in `cellmate.h`.
 @c @implementation
 public func cellmate_block_adopt(_ block: OpaquePointer?) -> cellmate_result {
   unsafe ch_adopt(UnsafeRawPointer(block), HandleKind.block.rawValue)
 }
 
+/// Stated in `cellmate.h`.
 @c @implementation
 public func cellmate_block_close(_ block: OpaquePointer?) -> cellmate_result {
   unsafe BlockObject.close(block) { object in object.takeDown() }

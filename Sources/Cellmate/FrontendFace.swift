@@ -27,6 +27,7 @@ func checkedSlot(_ number: UInt32) throws(FaceError) -> Int {
   return Int(number)
 }
 
+/// Stated in `cellmate.h`.
 @c @implementation
 public func cellmate_frontend_create(
   _ link: OpaquePointer?, _ frontend: UnsafeMutablePointer<OpaquePointer?>?
@@ -37,6 +38,7 @@ public func cellmate_frontend_create(
   }
 }
 
+/// Stated in `cellmate.h`.
 @c @implementation
 public func cellmate_frontend_wait_link(
   _ frontend: OpaquePointer?, _ deadline: UInt64
@@ -47,6 +49,7 @@ public func cellmate_frontend_wait_link(
   }
 }
 
+/// Stated in `cellmate.h`.
 @c @implementation
 public func cellmate_frontend_step(_ frontend: OpaquePointer?) -> cellmate_result {
   unsafe FrontendObject.with(frontend) { object throws(FaceError) in
@@ -55,6 +58,7 @@ public func cellmate_frontend_step(_ frontend: OpaquePointer?) -> cellmate_resul
   }
 }
 
+/// Stated in `cellmate.h`.
 @c @implementation
 public func cellmate_frontend_negotiate(
   _ frontend: OpaquePointer?, _ slot: UInt32, _ device_id: UInt32, _ wanted: UInt64,
@@ -75,6 +79,7 @@ public func cellmate_frontend_negotiate(
   }
 }
 
+/// Stated in `cellmate.h`.
 @c @implementation
 public func cellmate_frontend_open_queue(
   _ frontend: OpaquePointer?, _ slot: UInt32, _ index: UInt32, _ size: UInt32,
@@ -88,6 +93,7 @@ public func cellmate_frontend_open_queue(
   }
 }
 
+/// Stated in `cellmate.h`.
 @c @implementation
 public func cellmate_frontend_start_device(
   _ frontend: OpaquePointer?, _ slot: UInt32
@@ -102,6 +108,7 @@ public func cellmate_frontend_start_device(
   }
 }
 
+/// Stated in `cellmate.h`.
 @c @implementation
 public func cellmate_frontend_read_configuration(
   _ frontend: OpaquePointer?, _ slot: UInt32, _ offset: UInt32,
@@ -127,6 +134,7 @@ public func cellmate_frontend_read_configuration(
   }
 }
 
+/// Stated in `cellmate.h`.
 @c @implementation
 public func cellmate_frontend_read_register(
   _ frontend: OpaquePointer?, _ slot: UInt32, _ offset: UInt32, _ width: UInt32,
@@ -146,6 +154,7 @@ public func cellmate_frontend_read_register(
   }
 }
 
+/// Stated in `cellmate.h`.
 @c @implementation
 public func cellmate_frontend_write_register(
   _ frontend: OpaquePointer?, _ slot: UInt32, _ offset: UInt32, _ width: UInt32,
@@ -163,6 +172,7 @@ public func cellmate_frontend_write_register(
   }
 }
 
+/// Stated in `cellmate.h`.
 @c @implementation
 public func cellmate_frontend_allocate(
   _ frontend: OpaquePointer?, _ direction: Int32, _ length: UInt64,
@@ -177,6 +187,7 @@ public func cellmate_frontend_allocate(
   }
 }
 
+/// Stated in `cellmate.h`.
 @c @implementation
 public func cellmate_frontend_free(
   _ frontend: OpaquePointer?, _ direction: Int32, _ buffer: UnsafePointer<cellmate_buffer>?
@@ -188,6 +199,7 @@ public func cellmate_frontend_free(
   }
 }
 
+/// Stated in `cellmate.h`.
 @c @implementation
 public func cellmate_frontend_submit(
   _ frontend: OpaquePointer?, _ queue: UInt32, _ chains: UnsafePointer<cellmate_chain>?,
@@ -251,6 +263,7 @@ extension FrontendObject {
   }
 }
 
+/// Stated in `cellmate.h`.
 @c @implementation
 public func cellmate_frontend_take(
   _ frontend: OpaquePointer?, _ queue: UInt32,
@@ -275,6 +288,7 @@ public func cellmate_frontend_take(
   }
 }
 
+/// Stated in `cellmate.h`.
 @c @implementation
 public func cellmate_frontend_sleep(
   _ frontend: OpaquePointer?, _ deadline: UInt64
@@ -284,6 +298,7 @@ public func cellmate_frontend_sleep(
   }
 }
 
+/// Stated in `cellmate.h`.
 @c @implementation
 public func cellmate_frontend_wake(_ frontend: OpaquePointer?) -> cellmate_result {
   unsafe FrontendObject.peek(frontend) { object in
@@ -291,6 +306,7 @@ public func cellmate_frontend_wake(_ frontend: OpaquePointer?) -> cellmate_resul
   }
 }
 
+/// Stated in `cellmate.h`.
 @c @implementation
 public func cellmate_frontend_link_counters(
   _ frontend: OpaquePointer?, _ counters: UnsafeMutablePointer<cellmate_link_counters>?
@@ -301,11 +317,13 @@ public func cellmate_frontend_link_counters(
   }
 }
 
+/// Stated in `cellmate.h`.
 @c @implementation
 public func cellmate_frontend_adopt(_ frontend: OpaquePointer?) -> cellmate_result {
   unsafe ch_adopt(UnsafeRawPointer(frontend), HandleKind.frontend.rawValue)
 }
 
+/// Stated in `cellmate.h`.
 @c @implementation
 public func cellmate_frontend_close(_ frontend: OpaquePointer?) -> cellmate_result {
   unsafe FrontendObject.close(frontend) { object in object.takeDown() }

@@ -20,6 +20,7 @@ struct LinkObject: HandleObject, ~Copyable {
 
 func linkSide(_ number: Int32) -> LinkSide? { LinkSide(rawValue: UInt32(bitPattern: number)) }
 
+/// Stated in `cellmate.h`.
 @c @implementation
 public func cellmate_link_open(
   _ specification: UnsafePointer<CChar>?, _ side: Int32,
@@ -40,6 +41,7 @@ public func cellmate_link_open(
   } catch let usage { return unsafe report(usage, error) }
 }
 
+/// Stated in `cellmate.h`.
 @c @implementation
 public func cellmate_link_open_platform(
   _ platform: UnsafePointer<cellmate_platform>?, _ side: Int32, _ peer: UInt32,
@@ -81,6 +83,7 @@ private func callbackLink(
   }
 }
 
+/// Stated in `cellmate.h`.
 @c @implementation
 public func cellmate_link_close(_ link: OpaquePointer?) -> cellmate_result {
   unsafe LinkObject.close(link) { _ in }

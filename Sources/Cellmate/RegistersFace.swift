@@ -10,6 +10,7 @@ struct RegistersObject: HandleObject, ~Copyable {
   var registers: RegisterFile
 }
 
+/// Stated in `cellmate.h`.
 @c @implementation
 public func cellmate_registers_create(
   _ identity: UnsafePointer<cellmate_identity>?, _ registers: UnsafeMutablePointer<OpaquePointer?>?
@@ -37,6 +38,7 @@ public func cellmate_registers_create(
   } catch { return error.code }
 }
 
+/// Stated in `cellmate.h`.
 @c @implementation
 public func cellmate_registers_read(
   _ registers: OpaquePointer?, _ offset: UInt32, _ value: UnsafeMutablePointer<UInt32>?
@@ -48,6 +50,7 @@ public func cellmate_registers_read(
   }
 }
 
+/// Stated in `cellmate.h`.
 @c @implementation
 public func cellmate_registers_write(
   _ registers: OpaquePointer?, _ offset: UInt32, _ value: UInt32,
@@ -88,6 +91,7 @@ public func cellmate_registers_write(
   }
 }
 
+/// Stated in `cellmate.h`.
 @c @implementation
 public func cellmate_registers_confirm(
   _ registers: OpaquePointer?, _ kind: UInt32, _ queue: UInt32
@@ -110,6 +114,7 @@ public func cellmate_registers_confirm(
   }
 }
 
+/// Stated in `cellmate.h`.
 @c @implementation
 public func cellmate_registers_raise(
   _ registers: OpaquePointer?, _ bits: UInt32
@@ -121,6 +126,7 @@ public func cellmate_registers_raise(
   }
 }
 
+/// Stated in `cellmate.h`.
 @c @implementation
 public func cellmate_registers_demand_reset(_ registers: OpaquePointer?) -> cellmate_result {
   unsafe RegistersObject.with(registers) { object throws(FaceError) in
@@ -129,6 +135,7 @@ public func cellmate_registers_demand_reset(_ registers: OpaquePointer?) -> cell
   }
 }
 
+/// Stated in `cellmate.h`.
 @c @implementation
 public func cellmate_registers_close(_ registers: OpaquePointer?) -> cellmate_result {
   unsafe RegistersObject.close(registers) { _ in }

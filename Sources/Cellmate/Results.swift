@@ -59,12 +59,14 @@ func report(
   return Code.text
 }
 
+/// Stated in `cellmate.h`.
 @c @implementation
 public func cellmate_version() -> UInt32 {
   UInt32(CELLMATE_VERSION_MAJOR) << 16 | UInt32(CELLMATE_VERSION_MINOR) << 8
     | UInt32(CELLMATE_VERSION_PATCH)
 }
 
+/// Stated in `cellmate.h`.
 @c @implementation
 public func cellmate_set_log(_ log: cellmate_log?, _ context: UnsafeMutableRawPointer?) {
   unsafe ch_set_log(log, context)

@@ -1,5 +1,9 @@
 import CVolatile
 
+#if CELLMATE_WATCH
+  import CWatch
+#endif
+
 extension SharedRegion {
   /// Copies checked shared bytes into private memory, once; returns how many were copied (the
   /// shorter of the two lengths).
@@ -9,6 +13,9 @@ extension SharedRegion {
     precondition(range.offset >= 0 && range.offset <= count &- length)
     unsafe destination.withUnsafeMutableBufferPointer { bytes in
       guard let to = bytes.baseAddress, length > 0 else { return }
+      #if CELLMATE_WATCH
+        unsafe cw_access(base + range.offset, length)
+      #endif
       // SAFETY: both ends were bounded above; private memory never overlaps the mapping.
       unsafe copyBytes(to: to, from: UnsafeRawPointer(base + range.offset), count: length)
     }
@@ -24,7 +31,8 @@ extension SharedRegion {
     unsafe source.withUnsafeBufferPointer { bytes in
       guard let from = bytes.baseAddress, length > 0 else { return }
       // SAFETY: both ends were bounded above; private memory never overlaps the mapping.
-      unsafe copyBytes(to: base + range.offset, from: from, count: length)
+      unsafe copyBytes(
+        to: base + range.offset, from: from, count: stored(base + range.offset, length))
     }
     return length
   }
@@ -32,13 +40,24 @@ extension SharedRegion {
   /// Sets every byte of a checked range to `value`.
   public func fill(_ range: WritableRange, with value: UInt8) {
     precondition(range.offset >= 0 && range.offset <= count &- range.count)
+    let length = unsafe stored(base + range.offset, range.count)
     // SAFETY: bounded above.
     if isUnalignedSafe {
       unsafe (base + range.offset).initializeMemory(
-        as: UInt8.self, repeating: value, count: range.count)
+        as: UInt8.self, repeating: value, count: length)
     } else {
-      unsafe cv_fill_strict(base + range.offset, value, range.count)
+      unsafe cv_fill_strict(base + range.offset, value, length)
     }
+  }
+
+  /// How many bytes are stored: all of them, but in test builds that count steps.
+  @unsafe @inline(__always)
+  private func stored(_ start: UnsafeRawPointer, _ length: Int) -> Int {
+    #if CELLMATE_WATCH
+      return unsafe cw_store_bytes(start, length)
+    #else
+      return length
+    #endif
   }
 
   /// The address of checked bytes, for system calls that move data straight between the region

@@ -1,5 +1,9 @@
 public import CVolatile
 
+#if CELLMATE_WATCH
+  public import CWatch
+#endif
+
 /// Memory that a peer may change at any moment: the one type that owns unsafe shared memory.
 ///
 /// Every access is a single, single-copy atomic load or store of a whole little-endian word, or a
@@ -33,7 +37,22 @@ public struct SharedRegion: @unchecked Sendable {
   func cell(_ offset: Int, _ size: Int) -> UnsafeMutableRawPointer {
     precondition(offset >= 0 && offset <= count &- size && offset & (size &- 1) == 0)
     // SAFETY: the whole word lies inside the mapping, naturally aligned.
-    return unsafe base + offset
+    let cell = unsafe base + offset
+    #if CELLMATE_WATCH
+      unsafe cw_access(cell, size)
+    #endif
+    return unsafe cell
+  }
+
+  /// Where a word is stored: a step of test builds.
+  @inlinable @inline(__always)
+  func place(_ offset: Int, _ size: Int) -> UnsafeMutableRawPointer {
+    let cell = unsafe cell(offset, size)
+    #if CELLMATE_WATCH
+      return unsafe cw_store(cell, size)
+    #else
+      return unsafe cell
+    #endif
   }
 
   // MARK: Words
@@ -81,42 +100,42 @@ public struct SharedRegion: @unchecked Sendable {
   /// Stores a byte; relaxed.
   @inlinable @inline(__always)
   public func store8(_ value: UInt8, at offset: Int) {
-    unsafe cv_store8(cell(offset, 1), value)
+    unsafe cv_store8(place(offset, 1), value)
   }
 
   /// Stores a 16-bit word; relaxed.
   @inlinable @inline(__always)
   public func store16(_ value: UInt16, at offset: Int) {
-    unsafe cv_store16(cell(offset, 2), value.littleEndian)
+    unsafe cv_store16(place(offset, 2), value.littleEndian)
   }
 
   /// Stores a 32-bit word; relaxed.
   @inlinable @inline(__always)
   public func store32(_ value: UInt32, at offset: Int) {
-    unsafe cv_store32(cell(offset, 4), value.littleEndian)
+    unsafe cv_store32(place(offset, 4), value.littleEndian)
   }
 
   /// Stores a 64-bit word; relaxed.
   @inlinable @inline(__always)
   public func store64(_ value: UInt64, at offset: Int) {
-    unsafe cv_store64(cell(offset, 8), value.littleEndian)
+    unsafe cv_store64(place(offset, 8), value.littleEndian)
   }
 
   /// Stores a 16-bit word after everything this side stored before.
   @inlinable @inline(__always)
   public func store16Releasing(_ value: UInt16, at offset: Int) {
-    unsafe cv_store16_release(cell(offset, 2), value.littleEndian)
+    unsafe cv_store16_release(place(offset, 2), value.littleEndian)
   }
 
   /// Stores a 32-bit word after everything this side stored before.
   @inlinable @inline(__always)
   public func store32Releasing(_ value: UInt32, at offset: Int) {
-    unsafe cv_store32_release(cell(offset, 4), value.littleEndian)
+    unsafe cv_store32_release(place(offset, 4), value.littleEndian)
   }
 
   /// Stores a 64-bit word after everything this side stored before.
   @inlinable @inline(__always)
   public func store64Releasing(_ value: UInt64, at offset: Int) {
-    unsafe cv_store64_release(cell(offset, 8), value.littleEndian)
+    unsafe cv_store64_release(place(offset, 8), value.littleEndian)
   }
 }

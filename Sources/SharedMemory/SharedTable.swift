@@ -1,5 +1,9 @@
 public import CVolatile
 
+#if CELLMATE_WATCH
+  public import CWatch
+#endif
+
 /// A table of a power-of-two number of fixed-size entries in shared memory, whose index wraps:
 /// the shape of descriptor tables and rings.
 ///
@@ -29,7 +33,22 @@ public struct SharedTable<let stride: Int>: @unchecked Sendable {
   func entry(_ index: Int, _ field: Int, _ size: Int) -> UnsafeMutableRawPointer {
     assert(field >= 0 && field &+ size <= stride)
     // SAFETY: the mask keeps the entry inside the table that `init` checked.
-    return unsafe base + ((index & mask) &* stride &+ field)
+    let entry = unsafe base + ((index & mask) &* stride &+ field)
+    #if CELLMATE_WATCH
+      unsafe cw_access(entry, size)
+    #endif
+    return unsafe entry
+  }
+
+  /// Where a field is stored: a step of test builds.
+  @inlinable @inline(__always)
+  func place(_ index: Int, _ field: Int, _ size: Int) -> UnsafeMutableRawPointer {
+    let entry = unsafe entry(index, field, size)
+    #if CELLMATE_WATCH
+      return unsafe cw_store(entry, size)
+    #else
+      return unsafe entry
+    #endif
   }
 
   /// Loads a 16-bit field of an entry; relaxed.
@@ -59,25 +78,25 @@ public struct SharedTable<let stride: Int>: @unchecked Sendable {
   /// Stores a 16-bit field after everything this side stored before.
   @inlinable @inline(__always)
   public func store16Releasing(_ value: UInt16, _ index: Int, field: Int = 0) {
-    unsafe cv_store16_release(entry(index, field, 2), value.littleEndian)
+    unsafe cv_store16_release(place(index, field, 2), value.littleEndian)
   }
 
   /// Stores a 16-bit field of an entry; relaxed.
   @inlinable @inline(__always)
   public func store16(_ value: UInt16, _ index: Int, field: Int = 0) {
-    unsafe cv_store16(entry(index, field, 2), value.littleEndian)
+    unsafe cv_store16(place(index, field, 2), value.littleEndian)
   }
 
   /// Stores a 32-bit field of an entry; relaxed.
   @inlinable @inline(__always)
   public func store32(_ value: UInt32, _ index: Int, field: Int = 0) {
-    unsafe cv_store32(entry(index, field, 4), value.littleEndian)
+    unsafe cv_store32(place(index, field, 4), value.littleEndian)
   }
 
   /// Stores a 64-bit field of an entry; relaxed. The table must be 8-byte aligned.
   @inlinable @inline(__always)
   public func store64(_ value: UInt64, _ index: Int, field: Int = 0) {
-    unsafe cv_store64(entry(index, field, 8), value.littleEndian)
+    unsafe cv_store64(place(index, field, 8), value.littleEndian)
   }
 }
 

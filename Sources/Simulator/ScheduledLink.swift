@@ -1,4 +1,5 @@
 public import IVShmem
+public import LinuxSupport
 public import SharedMemory
 
 /// A link of two peers in one thread of one process, for seeded, deterministic schedules: the
@@ -8,9 +9,12 @@ public import SharedMemory
 /// The test calls both sides' `step()` in the order its seed gives; everything repeats exactly.
 @safe
 public final class ScheduledLink {
-  private let base: UnsafeMutableRawPointer
-  /// The shared memory, writable everywhere: rights are the process simulator's business.
+  private let base: UnsafeMutableRawPointer?
+  private let guarded: GuardedMemory?
+  /// The shared memory, writable everywhere.
   public let region: SharedRegion
+  /// What each peer sees: the same, or a view with its rights.
+  public let views: [SharedRegion]
   /// Where the sections lie.
   public let geometry: LinkGeometry
   /// The clock, in nanoseconds.
@@ -36,18 +40,61 @@ public final class ScheduledLink {
   ) {
     precondition(geometry.maxPeers == 2, "a scheduled link has two peers")
     let size = geometry.totalSize
-    unsafe base = .allocate(byteCount: size, alignment: 4096)
-    unsafe base.initializeMemory(as: UInt8.self, repeating: 0, count: size)
+    let memory = UnsafeMutableRawPointer.allocate(byteCount: size, alignment: 4096)
+    unsafe memory.initializeMemory(as: UInt8.self, repeating: 0, count: size)
+    unsafe base = memory
+    guarded = nil
     // SAFETY: the memory lives as long as this object, which every peer holds.
     region = unsafe SharedRegion(
-      unsafeBase: base, count: size, isUnalignedSafe: isUnalignedSafe)
+      unsafeBase: memory, count: size, isUnalignedSafe: isUnalignedSafe)
+    views = [region, region]
     self.geometry = geometry
     random = seed
-    guard garbage else { return }
-    for offset in stride(from: 0, to: size, by: 8) { region.store64(next(), at: offset) }
+    if garbage { scramble() }
   }
 
-  deinit { unsafe base.deallocate() }
+  /// Makes a link for peers 0 and 1 whose memory each peer sees with its rights, between pages
+  /// that nobody may touch: what a peer may not do ends the process.
+  ///
+  /// - Throws: what the system says about the memory.
+  public init(guarding geometry: LinkGeometry, seed: UInt64) throws(SystemError) {
+    precondition(geometry.maxPeers == 2, "a scheduled link has two peers")
+    let memory = try GuardedMemory(geometry)
+    unsafe base = nil
+    guarded = memory
+    region = memory.whole
+    views = memory.views
+    self.geometry = geometry
+    random = seed
+  }
+
+  /// Fills the memory with pseudo-random words.
+  public func scramble() {
+    for offset in stride(from: 0, to: region.count, by: 8) { region.store64(next(), at: offset) }
+  }
+
+  /// Starts over: no peer, a memory of zeroes, another seed.
+  public func restart(seed: UInt64) {
+    region.fill(region.ownRange(0..<region.count), with: 0)
+    armed = [false, false]
+    events = [0, 0]
+    states = [0, 0]
+    time = 0
+    random = seed
+  }
+
+  /// A peer is gone, as its hypervisor tells the other one: State 0, deaf.
+  public func bury(_ peer: PeerID) {
+    let own = Int(peer.rawValue)
+    armed[own] = false
+    events[own] = 0
+    region.store32(0, at: geometry.stateWord(of: peer))
+    guard states[own] != 0 else { return }
+    states[own] = 0
+    raise(1 - own)
+  }
+
+  deinit { unsafe base?.deallocate() }
 
   /// The next pseudo-random number of the seed.
   public func next() -> UInt64 {
@@ -96,10 +143,20 @@ public struct ScheduledPeer: Platform, ~Copyable {
   /// Where the sections lie.
   public var geometry: LinkGeometry { link.geometry }
   /// The shared memory.
-  public var region: SharedRegion { link.region }
+  public var region: SharedRegion { link.views[own] }
+
+  /// Whether a register write happens: a step, and the dead write nothing.
+  private func isAlive() -> Bool {
+    #if CELLMATE_WATCH
+      return region.isRegisterWriteDone()
+    #else
+      return true
+    #endif
+  }
 
   /// Writes State; a changed value interrupts the other peer if it is armed.
   public mutating func writeState(_ value: UInt32) {
+    guard isAlive() else { return }
     link.region.store32(value, at: link.geometry.stateWord(of: peerID))
     guard link.states[own] != value else { return }
     link.states[own] = value
@@ -110,14 +167,16 @@ public struct ScheduledPeer: Platform, ~Copyable {
   public mutating func readState() -> UInt32 { link.states[own] }
 
   /// Writes the own Interrupt Control.
-  public mutating func setInterruptsEnabled(_ isEnabled: Bool) { link.armed[own] = isEnabled }
+  public mutating func setInterruptsEnabled(_ isEnabled: Bool) {
+    if isAlive() { link.armed[own] = isEnabled }
+  }
 
   /// Reads the own Interrupt Control.
   public mutating func interruptsEnabled() -> Bool { link.armed[own] }
 
   /// Rings the other peer; lost while it is not armed.
   public mutating func ringDoorbell(_ vector: Vector, at peer: PeerID) {
-    guard vector.rawValue < vectorCount, peer.rawValue < 2 else { return }
+    guard isAlive(), vector.rawValue < vectorCount, peer.rawValue < 2 else { return }
     link.raise(Int(peer.rawValue))
   }
 

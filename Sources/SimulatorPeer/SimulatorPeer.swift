@@ -117,6 +117,7 @@ extension SimulatorPeer {
 
   /// Writes State through the server, which owns the table.
   public mutating func writeState(_ value: UInt32) {
+    countStep()
     if request(.writeState, value) == nil { isServerGone = true }
   }
 
@@ -129,8 +130,16 @@ extension SimulatorPeer {
     return value
   }
 
+  /// A register write is a step of test builds (docs/testing.md).
+  private func countStep() {
+    #if CELLMATE_WATCH
+      _ = region.isRegisterWriteDone()
+    #endif
+  }
+
   /// Writes the own Interrupt Control.
   public mutating func setInterruptsEnabled(_ isEnabled: Bool) {
+    countStep()
     _ = unsafe cl_word_exchange(line(peerID) + HypervisorPage.armed, isEnabled ? 1 : 0)
   }
 
@@ -141,6 +150,7 @@ extension SimulatorPeer {
 
   /// Rings straight at the other process; dropped while it is not armed, as Jailhouse does.
   public mutating func ringDoorbell(_ vector: Vector, at peer: PeerID) {
+    countStep()
     guard vector.rawValue < vectorCount, UInt32(peer.rawValue) < geometry.maxPeers else { return }
     let target = unsafe line(peer)
     // The exchange is a full barrier: earlier stores are visible before the interrupt.

@@ -406,3 +406,14 @@ public struct DeviceQueue: ~Copyable {
   /// Where the device stands, for status displays: next available and next used index.
   public var indices: (available: RingIndex, used: RingIndex) { (nextAvailable, nextUsed) }
 }
+
+#if CELLMATE_WATCH
+  extension DeviceQueue {
+    /// Takes a ban of the part of the ring back that this side writes.
+    public func allowUsedRing() {
+      usedHead.allow()
+      usedRing.allow()
+      availableEvent.allow()
+    }
+  }
+#endif

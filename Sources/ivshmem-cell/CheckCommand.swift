@@ -3,6 +3,21 @@ import CellCheck
 import CellFormat
 import DeviceTree
 
+/// A page size of arm64, as it is written on the command line.
+enum PageSize: String, ExpressibleByArgument {
+  case small = "4K"
+  case middle = "16K"
+  case large = "64K"
+
+  var bytes: UInt64 {
+    switch self {
+    case .small: 0x1000
+    case .middle: 0x4000
+    case .large: 0x1_0000
+    }
+  }
+}
+
 struct CheckCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "check",
@@ -29,6 +44,12 @@ struct CheckCommand: ParsableCommand {
       "Cells of which only one runs at a time; may be repeated.", valueName: "cell,cell"))
   var alternatives: [String] = []
 
+  @Option(
+    help: ArgumentHelp(
+      "Page size of the guests: links and device windows have to fit it.",
+      valueName: "4K|16K|64K"))
+  var pageSize: PageSize = .small
+
   @Flag(help: "Print one JSON object.")
   var json = false
 
@@ -46,7 +67,7 @@ struct CheckCommand: ParsableCommand {
     }
     do {
       let report = try makeReport()
-      print(json ? report.json : report.text)
+      try printResult(json ? report.json : report.text)
       let status = report.status(strict: strict)
       if status != 0 { throw ExitCode(status) }
     } catch let error as InputError {
@@ -60,17 +81,26 @@ struct CheckCommand: ParsableCommand {
       complain("check: no rule \(id); the rules are \(Rule.all.map(\.id).joined(separator: " "))")
       throw ExitCode(2)
     }
-    print("\(rule.id) (\(rule.severity.rawValue), \(rule.family.rawValue)): \(rule.title).\n")
-    print(rule.why)
-    print("\nExample and mended form: \(rule.page)")
+    try printResult(
+      """
+      \(rule.id) (\(rule.severity.rawValue), \(rule.family.rawValue)): \(rule.title).
+
+      \(rule.why)
+
+      Example and mended form: \(rule.page)
+      """)
   }
 
   private func makeReport() throws(InputError) -> CheckReport {
-    var set = CellSet(alternatives: alternatives.map { Set(parts(of: $0)) })
+    var set = CellSet(
+      alternatives: alternatives.map { Set(parts(of: $0)) }, pageSize: pageSize.bytes)
     var checked: [CheckReport.File] = []
     var undecodable: [Finding] = []
-    for file in files {
-      let bytes = try readInput(file)
+    for (number, file) in files.enumerated() {
+      guard !files[..<number].contains(file) else {
+        throw InputError(description: "\(file) is named twice; name each configuration once")
+      }
+      let bytes = try readInput(file, limit: configurationLimit)
       do {
         let configuration = try ConfigurationFile(decoding: bytes)
         set.files.append(CellSet.Member(file: file, configuration: configuration))
@@ -110,7 +140,7 @@ struct CheckCommand: ParsableCommand {
   }
 
   private func readTree(_ file: String) throws(InputError) -> CellSet.Tree {
-    let bytes = try readInput(file)
+    let bytes = try readInput(file, limit: treeLimit)
     do {
       return CellSet.Tree(file: file, tree: try FlattenedTree(decoding: bytes))
     } catch {

@@ -6,7 +6,7 @@ import CellFormat
 enum ConfigurationReader {
   static func read(_ path: String) throws -> (name: String, file: ConfigurationFile) {
     do {
-      let bytes = try readInput(path)
+      let bytes = try readInput(path, limit: configurationLimit)
       return (lastPart(of: path), try ConfigurationFile(decoding: bytes))
     } catch let error as FormatError {
       throw fail(

@@ -23,11 +23,7 @@ struct DiffCommand: ParsableCommand {
     )
     if old.name == new.name { (old.name, new.name) = (left, right) }
     let comparison = Comparison(left: old, right: new)
-    if json {
-      print(comparison.json)
-    } else {
-      print(comparison.text, terminator: "")
-    }
+    try printResult(json ? comparison.json : comparison.text)
     if !comparison.same { throw ExitCode(1) }
   }
 }

@@ -15,15 +15,7 @@ func writeOutput(_ text: String, to path: String) throws(InputError) {
     throw unsafe InputError(
       description: "\(path) cannot be written: \(String(cString: strerror(errno)))")
   }
-  var failure: Int32 = 0
-  let bytes = Array(text.utf8)
-  var done = 0
-  while done < bytes.count, failure == 0 {
-    let count = unsafe bytes.withUnsafeBytes {
-      unsafe write(descriptor, $0.baseAddress?.advanced(by: done), bytes.count - done)
-    }
-    if count >= 0 { done += count } else if errno != EINTR { failure = errno }
-  }
+  var failure = write(text, to: descriptor)
   if close(descriptor) != 0, failure == 0 { failure = errno }
   if failure == 0, unsafe rename(temporary, path) != 0 { failure = errno }
   guard failure != 0 else { return }

@@ -24,10 +24,8 @@ struct ShowCommand: ParsableCommand {
     let cells = try files.map(ConfigurationReader.read)
     if let svg { try ConfigurationReader.write(MemoryMap.svg(cells: cells), to: svg) }
     let explanations = Explanation.all(of: cells)
-    if json {
-      print(Explanation.json(of: explanations))
-    } else {
-      print(explanations.map(\.text).joined(separator: "\n"), terminator: "")
-    }
+    try printResult(
+      json
+        ? Explanation.json(of: explanations) : explanations.map(\.text).joined(separator: "\n"))
   }
 }

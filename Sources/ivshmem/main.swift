@@ -13,6 +13,8 @@ let usage = """
     ivshmem frontend entropy --link sim:PATH --bytes N
                                                     random bytes to standard output
     ivshmem status --link sim:PATH [--json]         registers, queues, counters; read-only
+    ivshmem cell check|gen|show|diff ...            cell configurations: starts ivshmem-cell
+    ivshmem sim --socket PATH ...                   a link between processes: starts ivshmem-sim
     ivshmem help                                    this text
 
   options of frontend block:
@@ -79,6 +81,17 @@ func frontend(_ words: [String]) throws(ClientError) {
   }
 }
 
+/// Becomes the program beside this one, with the words behind the command; returns when there is
+/// none.
+func start(_ program: String) -> Int32 {
+  let status = unsafe cl_exec_beside(program, CommandLine.unsafeArgv.advanced(by: 1))
+  let error = SystemError(Int32(truncatingIfNeeded: -status))
+  say(
+    "\(program) cannot be started: \(error.text); it is a program of its own, install it in the "
+      + "folder of ivshmem")
+  return 2
+}
+
 func run() -> Int32 {
   let words = Array(CommandLine.arguments.dropFirst())
   do throws(ClientError) {
@@ -89,9 +102,12 @@ func run() -> Int32 {
       if let given = try parse(Array(words.dropFirst()), StatusTool.options) {
         try checked { () throws(UsageError) in try StatusTool(given).run() }
       }
+    case "cell": return start("ivshmem-cell")
+    case "sim": return start("ivshmem-sim")
     default:
       throw .usage(
-        UsageError("unknown command '\(words.first ?? "")'; known are: frontend, status, help"))
+        UsageError(
+          "unknown command '\(words.first ?? "")'; known are: frontend, status, cell, sim, help"))
     }
     return 0
   } catch {

@@ -111,8 +111,6 @@ import Testing
         !text.hasPrefix("public extension")
       else { return nil }
       var above = number - 1
-      // The hand-written header documents what implements it.
-      if above >= 0, file.lines[above] == "@c @implementation" { return nil }
       while above >= 0 {
         let before = file.lines[above].trimmingCharacters(in: .whitespaces)
         guard before.hasPrefix("@") else { break }

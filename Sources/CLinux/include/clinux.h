@@ -139,3 +139,9 @@ void cl_monitor_wake_all(cl_monitor *_Nonnull m);
 long cl_thread_start(void (*_Nonnull body)(void *_Nullable), void *_Nullable context,
                      int without_signals, uint64_t *_Nonnull thread);
 void cl_thread_join(uint64_t thread);
+
+// ---- programs ----------------------------------------------------------------------------------
+
+// Replaces this process by the program of that name in the folder of the running one. argv ends
+// with NULL; its first entry becomes the path. Returns only on failure.
+long cl_exec_beside(const char *_Nonnull name, char *_Nullable *_Nonnull argv);

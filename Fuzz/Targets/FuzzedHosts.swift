@@ -1,0 +1,113 @@
+import SharedMemory
+import VirtioBlock
+import VirtioConsole
+import VirtioEntropy
+import Virtqueue
+
+/// A medium that lets AddressSanitizer refuse everything but the chain at hand while it moves its
+/// bytes.
+struct FencedBlockHost<Base: BlockHost & ~Copyable>: BlockHost, ~Copyable {
+  var base: Base
+  var byteCount: UInt64 { base.byteCount }
+  var blockSize: UInt32 { base.blockSize }
+  var isReadOnly: Bool { base.isReadOnly }
+  var canDiscard: Bool { base.canDiscard }
+  var limits: BlockLimits { base.limits }
+  func identifierByte(at index: Int) -> UInt8 { base.identifierByte(at: index) }
+
+  mutating func submit(
+    _ request: BlockRequest, slot: Int, data segments: borrowing ChainSegments, skip: Int,
+    in region: SharedRegion
+  ) -> BlockSubmission {
+    fence(segments, in: region)
+    defer { unfence(region) }
+    return base.submit(request, slot: slot, data: segments, skip: skip, in: region)
+  }
+
+  mutating func nextCompletion() -> BlockHostCompletion? { base.nextCompletion() }
+  mutating func cancel() { base.cancel() }
+}
+
+/// Bans the whole region but the segments of a chain.
+func fence(_ segments: borrowing ChainSegments, in region: SharedRegion) {
+  #if CELLMATE_WATCH
+    region.forbid(0..<region.count)
+    for index in 0..<segments.readableCount {
+      let range = segments.readable(index)
+      region.allow(range.offset..<range.offset + range.count)
+    }
+    for index in 0..<segments.writableCount {
+      let range = segments.writable(index)
+      region.allow(range.offset..<range.offset + range.count)
+    }
+  #endif
+}
+
+/// Takes every ban back.
+func unfence(_ region: SharedRegion) {
+  #if CELLMATE_WATCH
+    region.allow(0..<region.count)
+  #endif
+}
+
+/// What the hosts behind console and entropy device do, as a test wants it.
+final class HostScript {
+  /// Console: bytes on their way back, and who is there.
+  var waiting: [[UInt8]] = [[], []]
+  var isOpen = [true, true]
+  var columns: UInt16 = 80
+  /// Console: the most bytes taken or given at once.
+  var turn = 100
+  var hasEvents = true
+  /// Entropy: bytes that can be had.
+  var allowance = Int.max
+  var nextRandom: UInt8 = 0
+}
+
+/// Two ports that send back what they get, as far as the script lets them.
+struct EchoConsoleHost: ConsoleHost, ~Copyable {
+  let script: HostScript
+
+  static var limit: Int { 3000 }
+
+  var portCount: Int { 2 }
+  var hasSize: Bool { true }
+  func nameByte(port: Int, at index: Int) -> UInt8 { index < 4 ? UInt8(0x61 + port) : 0 }
+  func size(port: Int) -> ConsoleSize { ConsoleSize(columns: script.columns, rows: 25) }
+  func isOpen(port: Int) -> Bool { script.isOpen[port] }
+  mutating func takeEvents() -> Bool {
+    defer { script.hasEvents = false }
+    return script.hasEvents
+  }
+  func requestLook() { script.hasEvents = true }
+
+  mutating func read(port: Int, into bytes: inout MutableSpan<UInt8>) -> Int {
+    let count = min(bytes.count, script.waiting[port].count, script.turn)
+    for index in 0..<count { bytes[index] = script.waiting[port][index] }
+    script.waiting[port].removeFirst(count)
+    return count
+  }
+
+  mutating func write(port: Int, _ bytes: Span<UInt8>) -> ConsoleWrite {
+    guard script.isOpen[port] else { return .gone }
+    let count = min(bytes.count, Self.limit - script.waiting[port].count, script.turn)
+    for index in 0..<count { script.waiting[port].append(bytes[index]) }
+    if count > 0 { script.hasEvents = true }
+    return .taken(count)
+  }
+}
+
+/// Counts up, as far as its allowance goes.
+struct CountingHost: EntropyHost, ~Copyable {
+  let script: HostScript
+
+  mutating func fill(_ bytes: inout MutableSpan<UInt8>) -> Int {
+    let count = min(bytes.count, script.allowance)
+    for index in 0..<count {
+      bytes[index] = script.nextRandom
+      script.nextRandom &+= 1
+    }
+    script.allowance -= count
+    return count
+  }
+}
