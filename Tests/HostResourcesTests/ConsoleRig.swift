@@ -70,19 +70,22 @@ struct ConsoleRig: ~Copyable {
     return done
   }
 
-  /// Writes everything while `drain` takes it at the other end.
+  /// Writes everything while `drain` takes it at the other end, at its own pace; false after
+  /// thirty seconds.
   mutating func writeAll(_ bytes: [UInt8], from start: Int, _ drain: () -> Void) -> Bool {
     var done = start
-    return waits { host in
+    let end = cl_monotonic_ns() + 30_000_000_000
+    while done < bytes.count, cl_monotonic_ns() < end {
       drain()
-      while done < bytes.count {
-        guard case .taken(let count) = host.write(port: 0, bytes.span.extracting(done...)),
-          count > 0
-        else { return false }
+      _ = host.takeEvents()
+      if case .taken(let count) = host.write(port: 0, bytes.span.extracting(done...)), count > 0 {
         done += count
+      } else {
+        var entry = cl_poll_entry(fd: wake.number, events: Int16(CL_POLL_IN), revents: 0)
+        if unsafe cl_poll_ns(&entry, 1, 2_000_000) > 0 { cl_event_take(wake.number) }
       }
-      return true
     }
+    return done == bytes.count
   }
 }
 

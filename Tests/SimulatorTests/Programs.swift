@@ -53,7 +53,8 @@ final class Program {
 func holds(_ condition: () throws -> Bool) rethrows -> Bool {
   for _ in 0..<4000 {
     if try condition() { return true }
-    usleep(5000)
+    var entry = cl_poll_entry(fd: -1, events: 0, revents: 0)
+    _ = unsafe cl_poll_ns(&entry, 1, 5_000_000)
   }
   return false
 }
