@@ -1,5 +1,6 @@
 """The judges of the block device."""
 import os
+import resource
 
 from . import images, machines
 from .backends import Block
@@ -101,3 +102,39 @@ def killed(session):
     session.boot(machine, [(disk, "vhost-user-blk-pci,num-queues=2;reconnect")],
                  {"loaded": kill, "idle": kill})
     session.check(disk.starts == rounds + 2, f"{disk.starts} back-end starts, not {rounds + 2}")
+
+
+def trouble(session, in_memory=False):
+    """Writes beyond a limit, as on a full disk; a file that is cut off; the driver comes and goes.
+    The guest gets I/O errors, the operator lines, and nothing hangs."""
+    size, full, cut = 64, 16, 32
+    image = session.image("disk.img", size, in_memory)
+    disk = session.backend("disk", Block(image))
+    machine = machines.UserMode(session.folder, images.TARGETS["uml"],
+                                {"test": "trouble", "sectors": size * 2048})
+    machine.expected = [r"^I/O error, dev vda, sector \d+ op 0x[01]:\((READ|WRITE)\) "]
+
+    def limit(size):
+        resource.prlimit(disk.process.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+    def does(action):
+        def handler(_):
+            action()
+            machine.report.send("go")
+        return handler
+
+    session.boot(machine, [(disk, 2)], {
+        "full": does(lambda: limit(full * MIB)), "loaded": does(lambda: None),
+        "space": does(lambda: limit(resource.RLIM_INFINITY)),
+        "cut": does(lambda: os.truncate(image, cut * MIB)),
+        "grow": does(lambda: os.truncate(image, size * MIB))})
+    session.stop(disk)
+    text = disk.log.read_text(errors="replace")
+    session.check("File too large" in text, "the operator was not told of writes that failed")
+    session.check("the file was cut off" in text, "the operator was not told of the cut file")
+    session.check(disk.counters.get("ioErrors", 0) > 0, "the device counted no I/O error")
+
+
+def memory_trouble(session):
+    """The same with a file in memory, where no worker stands between the ring and the file."""
+    trouble(session, in_memory=True)

@@ -21,6 +21,7 @@ class Session:
         self.folder.mkdir(parents=True)
         # A socket's path has to be short, a checkout's need not be.
         self.sockets = pathlib.Path(tempfile.mkdtemp(prefix="cellmate-lab-"))
+        self.temporary = [self.sockets]
         self.failures, self.passed, self.values, self.notes = [], 0, {}, []
         self.backends, self.machines = [], []
 
@@ -33,9 +34,13 @@ class Session:
         else:
             self.fail(text)
 
-    def image(self, name, mebibytes):
+    def image(self, name, mebibytes, in_memory=False):
         """A file of zeroes, sparse."""
-        path = self.folder / name
+        folder = self.folder
+        if in_memory:
+            folder = pathlib.Path(tempfile.mkdtemp(prefix="cellmate-lab-", dir="/dev/shm"))
+            self.temporary.append(folder)
+        path = folder / name
         with open(path, "wb") as f:
             f.truncate(mebibytes << 20)
         return path
@@ -119,7 +124,7 @@ class Session:
         machine.kill()
         text = machine.kernel_log.read_text(errors="replace") if machine.kernel_log.exists() else ""
         self.check(len(text) > 200, f"{machine.name}: the kernel log is empty")
-        lines = kernel_log.complaints(text)
+        lines = kernel_log.complaints(text, machine.expected)
         for line in lines[:8]:
             self.fail(f"{machine.name}: kernel: {line}")
         if not lines:
@@ -136,6 +141,7 @@ class Session:
             machine.kill()
         for one in self.backends:
             self.stop(one)
-        shutil.rmtree(self.sockets, ignore_errors=True)
+        for folder in self.temporary:
+            shutil.rmtree(folder, ignore_errors=True)
         if not (keep or self.failures):
             shutil.rmtree(self.folder, ignore_errors=True)
