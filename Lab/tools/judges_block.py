@@ -89,11 +89,11 @@ def arm64_mmio(session):
 
 def killed(session):
     """The back-end dies by SIGKILL under load, several times, and once at rest."""
-    size, rounds = 64, 5
+    size, rounds = 64, session.rounds
     disk = session.backend("disk", Block(session.image("disk.img", size), queues=2))
     machine = machines.Qemu(
         session.folder, images.TARGETS["amd64-cloud"],
-        {"test": "kill", "mib": 48, "rounds": rounds}, cpus=2, memory=384)
+        {"test": "kill", "mib": 48, "rounds": rounds, "loops": 2 + rounds // 10}, cpus=2, memory=384)
 
     def kill(_):
         disk.restart()
@@ -138,3 +138,17 @@ def trouble(session, in_memory=False):
 def memory_trouble(session):
     """The same with a file in memory, where no worker stands between the ring and the file."""
     trouble(session, in_memory=True)
+
+
+def guest_killed(session):
+    """The other side dies by SIGKILL while it writes, several times; the next one is served."""
+    disk = session.backend("disk", Block(session.image("disk.img", 64)))
+    for number in range(session.rounds):
+        machine = machines.UserMode(
+            session.folder, images.TARGETS["uml"], {"test": "load"}, name=f"killed-{number}")
+        session.kill_at(machine, [(disk, 2)], "loaded")
+    machine = machines.UserMode(session.folder, images.TARGETS["uml"], {"test": "load", "last": 1})
+    session.boot(machine, [(disk, 2)])
+    session.stop(disk)
+    found = disk.counters.get("connections")
+    session.check(found == session.rounds + 1, f"{found} connections, not {session.rounds + 1}")

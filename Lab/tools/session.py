@@ -12,10 +12,10 @@ from .common import LOGS, LabError
 class Session:
     """What a test function gets. Failures are collected; the test goes on where it can."""
 
-    def __init__(self, name, kind, limit):
+    def __init__(self, name, kind, limit, rounds=5):
         self.name, self.kind = name, kind
         self.deadline = processes.Deadline(limit)
-        self.limit = limit
+        self.limit, self.rounds = limit, rounds
         self.folder = LOGS / name
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
@@ -98,6 +98,17 @@ class Session:
                 done = True
         self.end(machine, done)
         self.check(seen == boots, f"{machine.name}: started {seen} times instead of {boots}")
+
+    def kill_at(self, machine, devices, point):
+        """Starts a guest and kills it when it says "at `point`"."""
+        self.machines.append(machine)
+        machine.sockets = self.sockets
+        machine.start(devices)
+        line = ""
+        while line is not None and line != f"@lab at {point}":
+            line = machine.report.line(self.deadline, machine.process)
+        self.check(line is not None, f"{machine.name}: it never came to the point '{point}'")
+        machine.kill()
 
     def at(self, machine, point, handlers):
         name, _, rest = point.partition(" ")
