@@ -92,6 +92,8 @@ import Testing
     #expect(try folder.run("check", "root.cell", "linux.cell", "odd.cell").status == 0)
     #expect(try folder.run("check", "root.cell", "linux.cell", "odd.cell", "--strict").status == 3)
     #expect(try folder.run("check", "root.cell", "cut.cell").status == 1)
+    let cut = try folder.run("check", "cut.cell", "bare.cell")
+    #expect(cut.output.contains("cut.cell: error[E02]") && !cut.output.contains("N03"))
     #expect(try folder.run("check", "empty.cell").output.contains("error[E02]: offset 0x0"))
   }
 
