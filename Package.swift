@@ -213,8 +213,8 @@ let tests: [Target] = [
   .testTarget(
     name: "HostResourcesTests",
     dependencies: [
-      "CLinux", "CHostFile", "LinuxSupport", "SharedMemory", "Virtqueue", "VirtioDevice",
-      "VirtioBlock", "HostResources",
+      "CLinux", "CHostFile", "CHostConsole", "LinuxSupport", "SharedMemory", "Virtqueue",
+      "VirtioDevice", "VirtioBlock", "VirtioConsole", "HostResources",
     ],
     swiftSettings: strict),
   .testTarget(
