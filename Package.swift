@@ -32,6 +32,10 @@ let core: [Target] = [
     dependencies: ["SharedMemory", "IVShmem", "Virtqueue", "VirtioDevice"],
     swiftSettings: strict),
   .target(
+    name: "SiemensDialect",
+    dependencies: ["SharedMemory", "IVShmem", "Virtqueue", "VirtioDevice"],
+    swiftSettings: strict),
+  .target(
     name: "VirtioBlock", dependencies: ["SharedMemory", "Virtqueue", "VirtioDevice"],
     swiftSettings: strict),
   .target(
@@ -117,7 +121,7 @@ let programs: [Target] = [
     dependencies: [
       "CLinux", "CommandOptions", "LinuxSupport", "SharedMemory", "IVShmem", "Virtqueue",
       "VirtioDevice", "VirtioTransport", "VirtioBlock", "VirtioEntropy", "VirtioConsole",
-      "DeviceRuntime", "SimulatorPeer", "HostResources", "VhostUser",
+      "DeviceRuntime", "SiemensDialect", "SimulatorPeer", "HostResources", "VhostUser",
     ],
     swiftSettings: strict),
   .executableTarget(
@@ -193,6 +197,7 @@ let tests: [Target] = [
     name: "CellTests",
     dependencies: [
       "CellFormat", "CellCheck", "CellPicture", "CellGenerate", "DeviceTree", "CellFuzzTargets",
+      "CommandOptions", "LinuxRuntime",
     ],
     swiftSettings: strict),
   .testTarget(
@@ -208,8 +213,8 @@ let tests: [Target] = [
   .testTarget(
     name: "HostResourcesTests",
     dependencies: [
-      "CLinux", "CHostFile", "LinuxSupport", "SharedMemory", "Virtqueue", "VirtioDevice",
-      "VirtioBlock", "HostResources",
+      "CLinux", "CHostFile", "CHostConsole", "LinuxSupport", "SharedMemory", "Virtqueue",
+      "VirtioDevice", "VirtioBlock", "VirtioConsole", "HostResources",
     ],
     swiftSettings: strict),
   .testTarget(
@@ -217,6 +222,13 @@ let tests: [Target] = [
     dependencies: [
       "CLinux", "LinuxSupport", "SharedMemory", "Virtqueue", "VirtioDevice", "VirtioBlock",
       "HostResources", "VhostUser", "CommandOptions", "LinuxRuntime", "FuzzTargets",
+    ],
+    swiftSettings: strict),
+  .testTarget(
+    name: "SiemensDialectTests",
+    dependencies: [
+      "SharedMemory", "IVShmem", "Virtqueue", "VirtioDevice", "SiemensDialect", "VirtioBlock",
+      "VirtioConsole", "HostResources", "Simulator",
     ],
     swiftSettings: strict),
   .testTarget(

@@ -7,6 +7,12 @@ import time
 from . import backends, images, processes
 
 
+# A busy host holds an emulated processor up, and its time stamp counter, calibrated in such a
+# moment, makes the guest's clock run many times too fast: the kernel then sees stalls that are none.
+PATIENCE = ["clocksource=acpi_pm", "tsc=unstable", "rcupdate.rcu_cpu_stall_timeout=200",
+            "watchdog_thresh=60"]
+
+
 class Report:
     """The guest's port for results: lines out, lines in, with a hard time-out."""
 
@@ -106,7 +112,7 @@ class Qemu(Machine):
                   "-serial", f"file:{self.kernel_log}", "-chardev",
                   f"socket,id=report,path={path}", "-serial", "chardev:report",
                   "-kernel", self.target.kernel(), "-initrd", images.build(self.target),
-                  "-append", " ".join([f"console={console}", *self.command_line(port)])]
+                  "-append", " ".join([f"console={console}", *PATIENCE, *self.command_line(port)])]
         if self.once:
             words += ["-no-reboot"]
         for number, (backend, front) in enumerate(devices):

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#define _GNU_SOURCE
 #include "cellmate.h"
 
 const char *cellmate_result_text(cellmate_result result) {

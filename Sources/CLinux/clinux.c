@@ -283,6 +283,12 @@ void cl_catch_stop(int event_fd) {
   cl_stop_event = event_fd;
   sigaction(SIGTERM, &a, NULL);
   sigaction(SIGINT, &a, NULL);
+  // A parent may have left them blocked; a program has to be stoppable.
+  sigset_t stop;
+  sigemptyset(&stop);
+  sigaddset(&stop, SIGTERM);
+  sigaddset(&stop, SIGINT);
+  pthread_sigmask(SIG_UNBLOCK, &stop, NULL);
   signal(SIGPIPE, SIG_IGN);
 }
 int cl_stop_requested(void) { return cl_stop_flag; }

@@ -44,6 +44,8 @@ struct LibraryPlatform: Platform, ~Copyable {
     else { throw FaceError(Code.argument) }
     let wake = cl_eventfd()
     guard wake >= 0 else { throw FaceError(Code.memory) }
+    // Emptied after every wait, whether or not it was what ended it.
+    _ = cl_set_nonblocking(Int32(wake))
     wakeDescriptor = Int32(wake)
     let all: PlatformCapabilities =
       .pinnable | .unalignedSafe | .oneShotInterrupts | .postedRegisterWrites

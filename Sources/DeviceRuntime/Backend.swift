@@ -186,7 +186,6 @@ public struct Backend<P: Platform & ~Copyable, Device: DeviceModel & ~Copyable>:
       let isLive = slots[index].queues[queue].complete(
         completion.ticket, written: completion.written)
       guard isLive else { continue }
-      slots[index].counters.bytesWritten &+= UInt64(completion.written)
       slots[index].dirty |= 1 << UInt32(queue)
     }
     return found

@@ -1,6 +1,7 @@
 import CLinux
 public import CommandOptions
 import LinuxSupport
+import VirtioTransport
 
 /// A back-end process: opens everything first, then serves each link on a thread of its own until
 /// SIGTERM or SIGINT.
@@ -39,8 +40,7 @@ public struct BackendProcess: ~Copyable {
       switch link.face {
       case .link(let specification):
         links.append(
-          LinkThread(
-            .native(try BackendLink(specification, link.devices, options)), stop: stop))
+          LinkThread(try ServedLink.open(specification, link.devices, options), stop: stop))
       case .vhostUser(let path):
         guard link.devices.count == 1 else {
           throw UsageError(
@@ -69,11 +69,25 @@ public struct BackendProcess: ~Copyable {
 /// A link or a socket.
 enum ServedLink: ~Copyable {
   case native(BackendLink)
+  case siemens(SiemensServedLink)
   case vhostUser(VhostUserLink)
+
+  /// Joins a link and serves it in its dialect.
+  static func open(
+    _ specification: LinkSpecification, _ devices: [DeviceSpecification], _ runner: BackendOptions
+  ) throws(UsageError) -> ServedLink {
+    let platform = try openPeer(specification, side: .backEnd)
+    switch try chooseDialect(platform, specification, .backEnd) {
+    case .native: return .native(try BackendLink(platform, specification, devices, runner))
+    case .siemens:
+      return .siemens(try SiemensServedLink.open(platform, specification, devices, runner))
+    }
+  }
 
   var wakeDescriptor: Int32 {
     switch self {
     case .native(let link): link.wakeDescriptor
+    case .siemens(let link): link.wakeDescriptor
     case .vhostUser(let link): link.wakeDescriptor
     }
   }
@@ -82,6 +96,7 @@ enum ServedLink: ~Copyable {
   consuming func run(_ shouldStop: () -> Bool) -> LinkReport {
     switch consume self {
     case .native(var link): link.run(shouldStop)
+    case .siemens(var link): link.run(shouldStop)
     case .vhostUser(var link): link.run(shouldStop)
     }
   }

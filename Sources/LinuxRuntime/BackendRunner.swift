@@ -36,6 +36,16 @@ public struct BackendOptions: Sendable {
       self.face = face
       self.devices = devices
     }
+
+    /// Sets how to talk on it; `false` when `name` is no dialect or this is no ivshmem link.
+    public mutating func setDialect(_ name: String) -> Bool {
+      guard case .link(var link) = face else { return false }
+      do throws(UsageError) {
+        link.dialect = try Dialect.parse(name, option: "--dialect")
+      } catch { return false }
+      face = .link(link)
+      return true
+    }
   }
 
   /// The links; each has a thread of its own.
@@ -71,7 +81,16 @@ public struct BackendLink: ~Copyable {
     _ specification: LinkSpecification, _ devices: [DeviceSpecification],
     _ runner: BackendOptions
   ) throws(UsageError) {
-    backend = try Self.open(specification, devices, runner)
+    try self.init(
+      openPeer(specification, side: .backEnd), specification, devices, runner)
+  }
+
+  /// Takes over a link that was joined already.
+  init(
+    _ platform: consuming SimulatorPeer, _ specification: LinkSpecification,
+    _ devices: [DeviceSpecification], _ runner: BackendOptions
+  ) throws(UsageError) {
+    backend = try Self.open(platform, specification, devices, runner)
     wake = backend.link.platform.localWake
     spin = runner.spinNanoseconds
     name = specification.socketPath
@@ -80,7 +99,8 @@ public struct BackendLink: ~Copyable {
   }
 
   private static func open(
-    _ specification: LinkSpecification, _ devices: [DeviceSpecification],
+    _ platform: consuming SimulatorPeer, _ specification: LinkSpecification,
+    _ devices: [DeviceSpecification],
     _ runner: BackendOptions
   ) throws(UsageError) -> Backend<SimulatorPeer, Device> {
     guard devices.count <= BlockLayout.slotCount else {
@@ -88,7 +108,7 @@ public struct BackendLink: ~Copyable {
         "link \(specification.socketPath): \(devices.count) devices, a link carries at"
           + " most \(BlockLayout.slotCount)")
     }
-    let link = try openLink(specification, side: .backEnd)
+    let link = try makeNativeLink(platform, specification, side: .backEnd)
     let wake = link.platform.localWake
     var arena = PrivateMemory.arena(4 << 20)
     guard var backend = Backend<SimulatorPeer, Device>(link: link, arena: &arena) else {

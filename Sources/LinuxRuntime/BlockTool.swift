@@ -1,7 +1,9 @@
 import CLinux
 public import CommandOptions
 import LinuxSupport
+import SimulatorPeer
 import VirtioBlock
+import VirtioTransport
 
 /// `ivshmem frontend block`: drives a block device of a link from the command line.
 public struct BlockTool: Sendable {
@@ -49,10 +51,31 @@ public struct BlockTool: Sendable {
   /// Runs the action.
   public func run() throws(ClientError) {
     switch place.face {
-    case .link(let link): try run(LinkBlockPath(link, slot: place.slot, depth: depth))
+    case .link(let link): try run(link)
     case .vhostUser(let path):
       try run(VhostUserBlockPath.open(path: path, depth: depth, chunk: size))
     }
+  }
+
+  private func run(_ link: LinkSpecification) throws(ClientError) {
+    let platform = try LinkBlockPath.join(link)
+    switch try dialect(of: platform, link) {
+    case .native: try run(LinkBlockPath(platform, link, slot: place.slot, depth: depth))
+    case .siemens:
+      guard place.slot == 0 else {
+        throw .usage(
+          UsageError("--slot \(place.slot): the Siemens dialect carries one device a link, 0"))
+      }
+      try run(SiemensBlockPath.open(platform, link, depth: depth))
+    }
+  }
+
+  private func dialect(
+    of platform: borrowing SimulatorPeer, _ link: LinkSpecification
+  ) throws(ClientError) -> Dialect {
+    do throws(UsageError) {
+      return try chooseDialect(platform, link, .frontEnd)
+    } catch { throw .usage(error) }
   }
 
   private func run(_ path: consuming some BlockPath & ~Copyable) throws(ClientError) {

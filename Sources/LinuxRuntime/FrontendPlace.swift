@@ -6,6 +6,7 @@ struct FrontendPlace: Sendable {
   static let options = [
     OptionSpecification("link", "sim:PATH[,...]", "the link"),
     OptionSpecification("vhost-user", "PATH", "a back-end's vhost-user socket instead of a link"),
+    OptionSpecification("dialect", "NAME", "auto, native or siemens (default auto)"),
     OptionSpecification("slot", "N", "which device of the link (0 to 7, default 0)"),
   ]
   /// The options that a help text has last.
@@ -27,7 +28,12 @@ struct FrontendPlace: Sendable {
   /// Reads the options.
   init(_ given: CommandOptions) throws(UsageError) {
     switch (given.value("link"), given.value("vhost-user")) {
-    case (let text?, nil): face = .link(try LinkSpecification(text))
+    case (let text?, nil):
+      var link = try LinkSpecification(text)
+      if let name = given.value("dialect") {
+        link.dialect = try Dialect.parse(name, option: "--dialect")
+      }
+      face = .link(link)
     case (nil, let path?): face = .vhostUser(path)
     case (nil, nil):
       throw UsageError(

@@ -15,19 +15,41 @@ struct LinkBlockPath: BlockPath, ~Copyable {
 
   /// Joins the link.
   init(_ link: LinkSpecification, slot: Int, depth: Int) throws(ClientError) {
-    front = try Self.open(link, slot, depth)
+    try self.init(Self.join(link), link, slot: slot, depth: depth)
+  }
+
+  /// Joins a link as its front-end; how to talk on it is not yet decided.
+  static func join(_ link: LinkSpecification) throws(ClientError) -> SimulatorPeer {
+    do throws(UsageError) {
+      return try openPeer(link, side: .frontEnd)
+    } catch { throw .usage(error) }
+  }
+
+  /// Takes over a link that was joined.
+  init(
+    _ platform: consuming SimulatorPeer, _ link: LinkSpecification, slot: Int, depth: Int
+  ) throws(ClientError) {
+    front = try Self.open(platform, link, slot, depth)
     front.frontend.start()
   }
 
   private static func open(
-    _ link: LinkSpecification, _ slot: Int, _ depth: Int
+    _ platform: consuming SimulatorPeer, _ link: LinkSpecification, _ slot: Int, _ depth: Int
   ) throws(ClientError) -> BlockFrontend<SimulatorPeer> {
-    let native = try openFrontEndLink(link)
+    let native = try openNative(platform, link)
     var arena = PrivateMemory.arena(4 << 20)
     do throws(BlockFrontendError) {
       return try BlockFrontend(
         frontend: Frontend(link: native), slot: slot, depth: UInt32(depth), arena: &arena)
     } catch { throw .failed("setting up the front-end: \(error)") }
+  }
+
+  private static func openNative(
+    _ platform: consuming SimulatorPeer, _ link: LinkSpecification
+  ) throws(ClientError) -> NativeLink<SimulatorPeer> {
+    do throws(UsageError) {
+      return try makeNativeLink(platform, link, side: .frontEnd)
+    } catch { throw .usage(error) }
   }
 
   var configuration: BlockConfiguration { front.configuration }

@@ -10,12 +10,26 @@ public import VirtioTransport
 public func openLink(
   _ specification: LinkSpecification, side: LinkSide
 ) throws(UsageError) -> NativeLink<SimulatorPeer> {
+  try makeNativeLink(openPeer(specification, side: side), specification, side: side)
+}
+
+/// Joins a link for one side; how to talk on it is not yet decided.
+func openPeer(
+  _ specification: LinkSpecification, side: LinkSide
+) throws(UsageError) -> SimulatorPeer {
   let own = specification.own(side)
   let path = specification.socketPath
-  let platform: SimulatorPeer
   do throws(SimulatorPeerError) {
-    platform = try SimulatorPeer(socketPath: path, wanting: own)
+    return try SimulatorPeer(socketPath: path, wanting: own)
   } catch { throw UsageError(explain(error, path, own)) }
+}
+
+/// Makes a link that was joined a native one.
+func makeNativeLink(
+  _ platform: consuming SimulatorPeer, _ specification: LinkSpecification, side: LinkSide
+) throws(UsageError) -> NativeLink<SimulatorPeer> {
+  let own = specification.own(side)
+  let path = specification.socketPath
   do throws(LinkPlanError) {
     let plan = try LinkPlan(
       side: side, own: own, peer: specification.partner(side), geometry: platform.geometry,
@@ -80,7 +94,13 @@ func openFrontEndLink(
   _ specification: LinkSpecification
 ) throws(ClientError) -> NativeLink<SimulatorPeer> {
   do throws(UsageError) {
-    return try openLink(specification, side: .frontEnd)
+    let platform = try openPeer(specification, side: .frontEnd)
+    guard try chooseDialect(platform, specification, .frontEnd) == .native else {
+      throw UsageError(
+        "link \(specification.socketPath): it speaks the Siemens dialect, of which only"
+          + " 'frontend block' is a front-end")
+    }
+    return try makeNativeLink(platform, specification, side: .frontEnd)
   } catch { throw .usage(error) }
 }
 

@@ -2,7 +2,8 @@ public import CommandOptions
 public import IVShmem
 public import VirtioTransport
 
-/// Which link to use and as whom: `sim:PATH[,peer=N][,placement=shared|output]`.
+/// Which link to use and as whom: `sim:PATH[,peer=N][,placement=shared|output]
+/// [,dialect=auto|native|siemens]`.
 public struct LinkSpecification: Equatable, Sendable {
   /// The simulator's socket.
   public let socketPath: String
@@ -12,10 +13,13 @@ public struct LinkSpecification: Equatable, Sendable {
   public let other: PeerID?
   /// Where blocks lie; `nil` for output sections where the link has them.
   public let placement: Placement?
+  /// How to talk on it; `nil` when the link itself tells.
+  public var dialect: Dialect?
 
   /// Parses the value of `--link`.
   public init(_ text: String) throws(UsageError) {
-    let keyed = try KeyedValue(text, option: "link", known: ["peer", "other", "placement"])
+    let keyed = try KeyedValue(
+      text, option: "link", known: ["peer", "other", "placement", "dialect"])
     guard keyed.first.hasPrefix("sim:"), keyed.first.count > 4 else {
       throw UsageError(
         "--link \(text): expected sim:PATH, the socket of ivshmem-sim"
@@ -24,6 +28,9 @@ public struct LinkSpecification: Equatable, Sendable {
     socketPath = String(keyed.first.dropFirst(4))
     peer = try Self.peer(keyed, "peer", text)
     other = try Self.peer(keyed, "other", text)
+    dialect = try keyed.value("dialect").flatMap { text throws(UsageError) in
+      try Dialect.parse(text, option: "--link \(keyed.first)")
+    }
     switch keyed.value("placement") {
     case nil: placement = nil
     case "shared": placement = .shared

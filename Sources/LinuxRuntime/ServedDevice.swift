@@ -178,6 +178,15 @@ public struct ServedDevice: DeviceModel, ~Copyable {
     }
   }
 
+  /// How large requests may be.
+  public mutating func adapt(toPool byteCount: Int) {
+    switch kind {
+    case .block: block[0].adapt(toPool: byteCount)
+    case .entropy: entropy[0].adapt(toPool: byteCount)
+    case .console: console[0].adapt(toPool: byteCount)
+    }
+  }
+
   /// Whether the configuration space changed.
   public mutating func takeConfigurationChange() -> Bool {
     switch kind {

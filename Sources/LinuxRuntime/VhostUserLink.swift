@@ -32,6 +32,7 @@ public struct VhostUserLink: ~Copyable {
   private let wake: Descriptor
   private var served: VhostUserDevice<ServedDevice>
   private var socket: VhostUserSocket?
+  private var socketNumber: Int32 = -1
   private var phase = Phase.idle
   private var message = VhostUserMessage()
   private var reply = VhostUserMessage()
@@ -39,6 +40,8 @@ public struct VhostUserLink: ~Copyable {
   private var isWaiting = false
   /// The socket was signalled and not yet emptied.
   private var hasInput = false
+  /// Somebody waits to be accepted.
+  private var hasKnock = false
   private var tags = [UInt64](repeating: 0, count: 32)
 
   /// Messages carried out before the rings are looked at again.
@@ -144,6 +147,7 @@ public struct VhostUserLink: ~Copyable {
       guard served.isQuiet else { return moved }
       served.end()
       phase = .idle
+      if hasKnock { acceptAll() }
       return true
     }
   }
@@ -218,9 +222,21 @@ public struct VhostUserLink: ~Copyable {
     }
   }
 
+  /// Whether the front-end has closed its side, although its last words may not be read yet.
+  private func isFrontEndLeaving() -> Bool {
+    var entry = cl_poll_entry(fd: socketNumber, events: 0, revents: 0)
+    return unsafe cl_poll_ns(&entry, 1, 0) > 0 && Int(entry.revents) & Int(CL_POLL_HANGUP) != 0
+  }
+
   private mutating func acceptAll() {
+    hasKnock = false
     // Bounded by the backlog of the socket.
     for _ in 0..<8 {
+      // A front-end that starts again at once comes before its predecessor's end was seen.
+      if phase == .ending || phase == .connected && isFrontEndLeaving() {
+        hasKnock = true
+        return
+      }
       let result = cl_accept(listener.number)
       guard result >= 0 else { return }
       let connection = Descriptor(owning: Int32(truncatingIfNeeded: result))
@@ -230,6 +246,7 @@ public struct VhostUserLink: ~Copyable {
         continue
       }
       guard cl_epoll_add(epoll.number, connection.number, Tag.socket, 1) >= 0 else { continue }
+      socketNumber = connection.number
       socket = VhostUserSocket(owning: connection)
       phase = .connected
       hasInput = true

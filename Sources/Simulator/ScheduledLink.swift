@@ -24,6 +24,13 @@ public final class ScheduledLink {
   /// The other side's turn: called at each wait, before it is decided. Whatever it does to the
   /// memory, the waiting side has to survive it.
   public var onWait: (() -> Void)?
+  /// Whether a delivery disarms its peer; false for a driver that has switched one-shot mode off.
+  public var isOneShot = [true, true]
+  /// Whether ``delivered`` is kept.
+  public var recordsVectors = false
+  /// Vectors that were delivered to each peer, for a test that plays interrupt handlers and takes
+  /// them out.
+  public var delivered: [[UInt16]] = [[], []]
   var armed: [Bool] = [false, false]
   var events: [Int] = [0, 0]
   var states: [UInt32] = [0, 0]
@@ -79,6 +86,8 @@ public final class ScheduledLink {
     armed = [false, false]
     events = [0, 0]
     states = [0, 0]
+    isOneShot = [true, true]
+    delivered = [[], []]
     time = 0
     random = seed
   }
@@ -88,6 +97,7 @@ public final class ScheduledLink {
     let own = Int(peer.rawValue)
     armed[own] = false
     events[own] = 0
+    delivered[own] = []
     region.store32(0, at: geometry.stateWord(of: peer))
     guard states[own] != 0 else { return }
     states[own] = 0
@@ -109,11 +119,12 @@ public final class ScheduledLink {
     }
   }
 
-  /// Delivers to a peer if it is armed; one-shot.
-  func raise(_ peer: Int) {
+  /// Delivers to a peer if it is armed.
+  func raise(_ peer: Int, _ vector: UInt16 = 0) {
     guard armed[peer] else { return }
-    armed[peer] = false
+    if isOneShot[peer] { armed[peer] = false }
     events[peer] += 1
+    if recordsVectors { delivered[peer].append(vector) }
   }
 }
 
@@ -177,7 +188,7 @@ public struct ScheduledPeer: Platform, ~Copyable {
   /// Rings the other peer; lost while it is not armed.
   public mutating func ringDoorbell(_ vector: Vector, at peer: PeerID) {
     guard isAlive(), vector.rawValue < vectorCount, peer.rawValue < 2 else { return }
-    link.raise(Int(peer.rawValue))
+    link.raise(Int(peer.rawValue), vector.rawValue)
   }
 
   /// Never blocks: `.event` when one is pending (or spuriously), else `.deadline`.

@@ -16,6 +16,9 @@ public struct SimulatorOptions: Sendable {
   public var outputSize: UInt64 = 8 << 20
   /// Vectors a peer; 1 stands for INTx.
   public var vectorCount: UInt32 = 1
+  /// The VIRTIO device type in the class codes of a link for Linux' `virtio_ivshmem`; `nil` when
+  /// the link has no class codes.
+  public var virtioDevice: UInt8?
   /// Each delivery clears Interrupt Control.
   public var isOneShot = true
   /// Contents of the sections at the start; Jailhouse clears none of them.

@@ -244,6 +244,7 @@ public final class SimulatorServer {
       words[SimulatorMessage.WelcomeWord.maxPeers] = geometry.maxPeers
       words[SimulatorMessage.WelcomeWord.vectors] = options.vectorCount
       words[SimulatorMessage.WelcomeWord.flags] = flags
+      words[SimulatorMessage.WelcomeWord.deviceClass] = deviceClass(of: client.peer)
       func set(_ size: Int, _ word: Int) {
         words[word] = UInt32(truncatingIfNeeded: size)
         words[word + 1] = UInt32(truncatingIfNeeded: size >> 32)
@@ -262,6 +263,13 @@ public final class SimulatorServer {
     }
     for number in opened { cl_close(number) }
     if sent != words.count * 4, result == .ok { drop(client, "could not be welcomed (\(sent))") }
+  }
+
+  /// As in the shipped configurations: peer 0 is the back-end of a virtio link, peer 1 the
+  /// front-end.
+  private func deviceClass(of peer: Int?) -> UInt32 {
+    guard let peer, let type = options.virtioDevice else { return 0 }
+    return (peer == 0 ? 0xff_c000 : 0xff_8000) | UInt32(type)
   }
 
   private var flags: UInt32 {

@@ -68,6 +68,8 @@ public enum SimulatorMessage {
     public static let readWrite = 8
     /// Low word of the output section size.
     public static let output = 10
+    /// PCI class code of the peer's device; 0 when the link has none.
+    public static let deviceClass = 12
   }
 }
 

@@ -39,6 +39,7 @@ extension SimulatorPeer {
     let peerID: PeerID
     let vectorCount: UInt16
     let flags: UInt32
+    let deviceClass: UInt32
     let mapping: Mapping
     let events: InlineArray<128, Int32>
   }
@@ -90,7 +91,8 @@ extension SimulatorPeer {
     for index in first..<descriptors.count { events[index - first] = descriptors.numbers[index] }
     return Joined(
       geometry: geometry, peerID: PeerID(UInt16(id)), vectorCount: UInt16(vectors),
-      flags: word(SimulatorMessage.WelcomeWord.flags), mapping: mapping, events: events)
+      flags: word(SimulatorMessage.WelcomeWord.flags),
+      deviceClass: word(SimulatorMessage.WelcomeWord.deviceClass), mapping: mapping, events: events)
   }
 
   /// Says hello and takes the welcome with its descriptors.

@@ -35,6 +35,8 @@ public struct SimulatorPeer: Platform, ~Copyable {
   public let geometry: LinkGeometry
   /// Vectors each peer may be rung on.
   public let vectorCount: UInt16
+  /// The PCI class code that the device of this peer would have; 0 when the link has none.
+  public let deviceClass: UInt32
   /// The shared memory.
   public let region: SharedRegion
   /// Ends this peer's wait from elsewhere.
@@ -58,6 +60,7 @@ public struct SimulatorPeer: Platform, ~Copyable {
     geometry = joined.geometry
     peerID = joined.peerID
     vectorCount = joined.vectorCount
+    deviceClass = joined.deviceClass
     isOneShot = joined.flags & SimulatorMessage.Flag.oneShot != 0
     let isStrict = joined.flags & SimulatorMessage.Flag.strictAlignment != 0
     var capabilities: PlatformCapabilities = isStrict ? PlatformCapabilities() : .unalignedSafe

@@ -98,6 +98,15 @@ public struct BlockDevice<Host: BlockHost & ~Copyable>: DeviceModel, ~Copyable {
     return offered
   }
 
+  /// A request takes an eighth of the pool at most, in segments of at most 64 KiB: smaller limits
+  /// would cost round trips, larger ones starve the queue.
+  public mutating func adapt(toPool byteCount: Int) {
+    let limit = max(4096, byteCount / 8 & ~4095)
+    let segments = min(max(1, limit >> 16), Self.segmentLimit)
+    configuration.segmentMax = UInt32(segments)
+    configuration.sizeMax = UInt32(segments > 1 ? 1 << 16 : min(limit, 1 << 30))
+  }
+
   /// One byte of VIRTIO 1.4, 5.2.4.
   public func configurationByte(at offset: Int) -> UInt8 { configuration.byte(at: offset) }
 

@@ -80,6 +80,11 @@ public protocol DeviceModel: ~Copyable {
   /// as soon as they can, each through ``nextCompletion()``.
   mutating func cancel(queue: Int)
 
+  /// The driver's buffers all lie in a pool of `byteCount` bytes, into which it copies: told once,
+  /// before anything else, on links where that is so. A device whose requests could be larger than
+  /// the pool shows limits that keep them smaller.
+  mutating func adapt(toPool byteCount: Int)
+
   /// Whether the configuration space changed since the last call.
   mutating func takeConfigurationChange() -> Bool
 }
@@ -87,4 +92,6 @@ public protocol DeviceModel: ~Copyable {
 extension DeviceModel where Self: ~Copyable {
   /// Nothing waits for long.
   public mutating func cancel(queue: Int) {}
+  /// No request is large.
+  public mutating func adapt(toPool byteCount: Int) {}
 }

@@ -7,6 +7,8 @@ import LinuxSupport
 let specifications = [
   OptionSpecification("link", "sim:PATH[,...]", "a link; peer=N other=N placement=shared|output"),
   OptionSpecification(
+    "dialect", "NAME", "of the link before it: auto, native or siemens (default auto)"),
+  OptionSpecification(
     "vhost-user", "PATH", "a socket for a VMM or User-Mode Linux instead of a link; one device"),
   OptionSpecification(
     "device", "KIND[,...]", "a device of the link or socket before it; kinds are below"),
@@ -58,6 +60,11 @@ func makeOptions(_ given: CommandOptions) throws(UsageError) -> BackendOptions {
     case "link":
       options.links.append(
         BackendOptions.Link(.link(try LinkSpecification(value)), devices: []))
+    case "dialect":
+      guard let last = options.links.indices.last, options.links[last].setDialect(value) else {
+        throw UsageError(
+          "--dialect \(value): auto, native or siemens, behind the --link it belongs to")
+      }
     case "vhost-user":
       options.links.append(BackendOptions.Link(.vhostUser(value), devices: []))
     case "device":

@@ -123,7 +123,10 @@ struct CheckCommand: ParsableCommand {
       names.append(rootTree)
     }
     try checkAlternatives(set)
-    return CheckReport(files: checked, trees: names, findings: undecodable + check(set))
+    var findings = check(set)
+    // The file that cannot be read may be the system: that it is missing is no finding of its own.
+    if !undecodable.isEmpty { findings.removeAll { $0.rule == "N03" } }
+    return CheckReport(files: checked, trees: names, findings: undecodable + findings)
   }
 
   private func parts(of list: String) -> [String] {

@@ -15,6 +15,10 @@ let specifications = [
   OptionSpecification("seed", "N", "seed of the garbage (default 1)"),
   OptionSpecification("stale-state", "garbage in the state table at the start"),
   OptionSpecification("overwrite-at-start", "a joining peer finds the others' blocks overwritten"),
+  OptionSpecification(
+    "virtio", "TYPE",
+    "PCI classes as for Linux' virtio_ivshmem, peer 0 the back-end: block, console, net or 1 to 255"
+  ),
   OptionSpecification("unpinnable", "pretend the memory cannot be pinned (as UIO maps)"),
   OptionSpecification("device-alignment", "pretend unaligned accesses fault (as vfio on arm64)"),
   OptionSpecification("quiet", "no log lines"),
@@ -47,6 +51,13 @@ func makeOptions(_ given: CommandOptions) throws(UsageError) -> SimulatorOptions
   options.contents = given.has("zero") ? .zero : .garbage(seed)
   options.hasStaleStates = given.has("stale-state")
   options.overwritesAtStart = given.has("overwrite-at-start")
+  if let name = given.value("virtio") {
+    let names: [String: UInt8] = ["net": 1, "block": 2, "console": 3, "entropy": 4]
+    guard let type = names[name] ?? UInt8(name), type > 0 else {
+      throw UsageError("--virtio \(name): expected block, console, net, entropy or 1 to 255")
+    }
+    options.virtioDevice = type
+  }
   options.isUnpinnable = given.has("unpinnable")
   options.hasStrictAlignment = given.has("device-alignment")
   return options

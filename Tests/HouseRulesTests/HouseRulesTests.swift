@@ -7,8 +7,8 @@ import Testing
   static let root = URL(fileURLWithPath: #filePath)
     .deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
   static let coreRooms = [
-    "SharedMemory", "IVShmem", "Virtqueue", "VirtioDevice", "VirtioTransport", "VirtioBlock",
-    "VirtioEntropy", "VirtioConsole", "DeviceRuntime",
+    "SharedMemory", "IVShmem", "Virtqueue", "VirtioDevice", "VirtioTransport", "SiemensDialect",
+    "VirtioBlock", "VirtioEntropy", "VirtioConsole", "DeviceRuntime",
   ]
 
   struct File {

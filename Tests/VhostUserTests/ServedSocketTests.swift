@@ -188,6 +188,32 @@ final class ServedSocket: @unchecked Sendable {
     #expect(served.hasLogged("the connection is ended"))
   }
 
+  /// A VMM that is started again at once is not mistaken for a second one: here it comes in the
+  /// moment in which its predecessor is accepted and leaves.
+  @Test func aSuccessorIsNotTurnedAway() throws {
+    final class Visitors: @unchecked Sendable {
+      var first: Descriptor?
+      var second: Descriptor?
+      var seen: [String] = []
+    }
+    let served = try ServedSocket()
+    let visitors = Visitors()
+    var options = BackendOptions()
+    let path = served.path
+    options.log = { line in
+      visitors.seen.append(line)
+      guard line.contains("connected ("), visitors.second == nil else { return }
+      visitors.first = nil
+      visitors.second = try? Descriptor(unsafe cl_connect_stream(path))
+    }
+    var link = try VhostUserLink.open(
+      path: path, device: try DeviceSpecification("entropy"), options)
+    visitors.first = try Descriptor(unsafe cl_connect_stream(path))
+    _ = link.run { visitors.seen.count >= 4 }
+    #expect(visitors.seen.contains { $0.contains("was turned away") } == false)
+    #expect(visitors.seen.count { $0.contains("front-end connected") } == 2)
+  }
+
   @Test func aSecondFrontEndIsTurnedAway() throws {
     let served = try ServedSocket()
     try served.start()

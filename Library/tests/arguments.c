@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Wrong calls: null pointers, wrong sizes, wrong handles, the wrong order. Each is an error code. */
+#include <string.h>
+
+#include "check.h"
+
+static void texts(void) {
+  for (int32_t result = -15; result <= 0; result++)
+    TRUE(strlen(cellmate_result_text(result)) > 3);
+  TRUE(strstr(cellmate_result_text(-16), "newer") != NULL);
+  TRUE(strstr(cellmate_result_text(INT32_MIN), "newer") != NULL);
+  SAME(cellmate_version(), CELLMATE_VERSION_MAJOR << 16 | CELLMATE_VERSION_MINOR << 8 |
+                               CELLMATE_VERSION_PATCH);
+}
+
+static void handles(void) {
+  char here = 0;
+  void *wrong[] = {NULL, (void *)8, (void *)16, (void *)(uintptr_t)0xfff8, &here, (void *)-1};
+  for (size_t index = 0; index < sizeof wrong / sizeof wrong[0]; index++) {
+    SAME(cellmate_link_close(wrong[index]), CELLMATE_ERROR_HANDLE);
+    SAME(cellmate_backend_step(wrong[index]), CELLMATE_ERROR_HANDLE);
+    SAME(cellmate_backend_stop(wrong[index]), CELLMATE_ERROR_HANDLE);
+    SAME(cellmate_backend_wake(wrong[index]), CELLMATE_ERROR_HANDLE);
+    SAME(cellmate_backend_close(wrong[index]), CELLMATE_ERROR_HANDLE);
+    SAME(cellmate_backend_adopt(wrong[index]), CELLMATE_ERROR_HANDLE);
+    SAME(cellmate_backend_complete(wrong[index], 0, 0, 0), CELLMATE_ERROR_HANDLE);
+    SAME(cellmate_frontend_step(wrong[index]), CELLMATE_ERROR_HANDLE);
+    SAME(cellmate_frontend_close(wrong[index]), CELLMATE_ERROR_HANDLE);
+    SAME(cellmate_block_connect(wrong[index], 0), CELLMATE_ERROR_HANDLE);
+    SAME(cellmate_block_close(wrong[index]), CELLMATE_ERROR_HANDLE);
+    SAME(cellmate_registers_close(wrong[index]), CELLMATE_ERROR_HANDLE);
+  }
+}
+
+static void links(void) {
+  cellmate_link *link = NULL;
+  cellmate_error error = {.size = sizeof error};
+  SAME(cellmate_link_open(NULL, CELLMATE_BACK_END, &link, &error), CELLMATE_ERROR_ARGUMENT);
+  SAME(cellmate_link_open("sim:/nowhere", CELLMATE_BACK_END, NULL, &error),
+       CELLMATE_ERROR_ARGUMENT);
+  SAME(cellmate_link_open("sim:/nowhere", 7, &link, &error), CELLMATE_ERROR_ARGUMENT);
+  SAME(cellmate_link_open("rubbish", CELLMATE_BACK_END, &link, &error), CELLMATE_ERROR_TEXT);
+  TRUE(strstr(error.text, "rubbish") != NULL);
+  SAME(error.result, CELLMATE_ERROR_TEXT);
+  SAME(cellmate_link_open("sim:/nowhere/at/all", CELLMATE_FRONT_END, &link, &error),
+       CELLMATE_ERROR_TEXT);
+  TRUE(strstr(error.text, "/nowhere/at/all") != NULL);
+  SAME(cellmate_link_open("sim:/nowhere/at/all", CELLMATE_FRONT_END, &link, NULL),
+       CELLMATE_ERROR_TEXT);
+  TRUE(link == NULL);
+  char path[2000] = "sim:/";
+  memset(path + 5, 'x', sizeof path - 6);
+  path[sizeof path - 1] = 0;
+  SAME(cellmate_link_open(path, CELLMATE_FRONT_END, &link, &error), CELLMATE_ERROR_TEXT);
+  SAME(error.text[sizeof error.text - 1], 0);
+}
+
+static void platforms(void) {
+  struct machine *machine = machine_make();
+  cellmate_link *link = NULL;
+  cellmate_error error = {.size = sizeof error};
+  cellmate_platform good = machine_platform(machine, 0), bad = good;
+  SAME(cellmate_link_open_platform(NULL, CELLMATE_BACK_END, 1, 0, &link, &error),
+       CELLMATE_ERROR_ARGUMENT);
+  bad.size = 12;
+  SAME(cellmate_link_open_platform(&bad, CELLMATE_BACK_END, 1, 0, &link, &error),
+       CELLMATE_ERROR_SIZE);
+  struct {
+    cellmate_platform known;
+    uint64_t unknown;
+  } newer = {good, 0};
+  newer.known.size = sizeof newer;
+  newer.unknown = 1;
+  SAME(cellmate_link_open_platform(&newer.known, CELLMATE_BACK_END, 1, 0, &link, &error),
+       CELLMATE_ERROR_SIZE);
+  newer.unknown = 0;
+  SAME(cellmate_link_open_platform(&newer.known, CELLMATE_BACK_END, 1, 0, &link, &error),
+       CELLMATE_OK);
+  SAME(cellmate_link_close(link), CELLMATE_OK);
+  SAME(cellmate_link_close(link), CELLMATE_ERROR_HANDLE);
+  bad = good;
+  bad.max_peers = 1;
+  SAME(cellmate_link_open_platform(&bad, CELLMATE_BACK_END, 1, 0, &link, &error),
+       CELLMATE_ERROR_TEXT);
+  bad = good;
+  bad.read_write_size = 100;
+  SAME(cellmate_link_open_platform(&bad, CELLMATE_BACK_END, 1, 0, &link, &error),
+       CELLMATE_ERROR_TEXT);
+  bad = good;
+  bad.read_write_size = 0;
+  SAME(cellmate_link_open_platform(&bad, CELLMATE_BACK_END, 1, 0, &link, &error),
+       CELLMATE_ERROR_TEXT);
+  bad = good;
+  bad.memory = NULL;
+  SAME(cellmate_link_open_platform(&bad, CELLMATE_BACK_END, 1, 0, &link, &error),
+       CELLMATE_ERROR_ARGUMENT);
+  bad = good;
+  bad.wait = NULL;
+  SAME(cellmate_link_open_platform(&bad, CELLMATE_BACK_END, 1, 0, &link, &error),
+       CELLMATE_ERROR_ARGUMENT);
+  SAME(cellmate_link_open_platform(&good, CELLMATE_BACK_END, 0, 0, &link, &error),
+       CELLMATE_ERROR_TEXT);
+  SAME(cellmate_link_open_platform(&good, CELLMATE_BACK_END, 1, 5, &link, &error),
+       CELLMATE_ERROR_ARGUMENT);
+  machine_free(machine);
+}
+
+static int64_t never(void *context, const cellmate_request *request) {
+  (void)context, (void)request;
+  return 0;
+}
+
+static void backends(void) {
+  struct machine *machine = machine_make();
+  cellmate_link *link = NULL;
+  cellmate_backend *backend = NULL;
+  cellmate_frontend *frontend = NULL;
+  cellmate_error error = {.size = sizeof error};
+  cellmate_platform platform = machine_platform(machine, 0);
+  SAME(cellmate_link_open_platform(&platform, CELLMATE_BACK_END, 1, 0, &link, &error), 0);
+  SAME(cellmate_backend_create(link, NULL), CELLMATE_ERROR_ARGUMENT);
+  SAME(cellmate_frontend_create(link, &frontend), CELLMATE_ERROR_ORDER);
+  SAME(cellmate_backend_create((cellmate_link *)&error, &backend), CELLMATE_ERROR_HANDLE);
+  SAME(cellmate_backend_create(link, &backend), CELLMATE_OK);
+  SAME(cellmate_link_close(link), CELLMATE_ERROR_HANDLE);
+  SAME(cellmate_frontend_step((cellmate_frontend *)backend), CELLMATE_ERROR_HANDLE);
+  SAME(cellmate_backend_step(backend), CELLMATE_ERROR_ORDER);
+  SAME(cellmate_backend_sleep(backend, 0), CELLMATE_ERROR_ORDER);
+  SAME(cellmate_backend_add(backend, 0, NULL, &error), CELLMATE_ERROR_ARGUMENT);
+  SAME(cellmate_backend_add(backend, 8, "entropy", &error), CELLMATE_ERROR_ARGUMENT);
+  SAME(cellmate_backend_add(backend, 0, "toaster", &error), CELLMATE_ERROR_TEXT);
+  TRUE(strstr(error.text, "toaster") != NULL);
+  SAME(cellmate_backend_add(backend, 0, "block,file=/nowhere/at/all", &error),
+       CELLMATE_ERROR_TEXT);
+  SAME(cellmate_backend_add(backend, 0, "entropy", &error), CELLMATE_OK);
+  SAME(cellmate_backend_add(backend, 0, "entropy", &error), CELLMATE_ERROR_ORDER);
+  cellmate_device device = {.size = sizeof device,
+                            .device_id = 4,
+                            .queue_count = 1,
+                            .queue_size_max = 8,
+                            .chain_length_max = 4,
+                            .serve = never};
+  cellmate_device bad = device;
+  bad.size = 3;
+  SAME(cellmate_backend_add_device(backend, 1, &bad), CELLMATE_ERROR_SIZE);
+  bad = device;
+  bad.queue_count = 33;
+  SAME(cellmate_backend_add_device(backend, 1, &bad), CELLMATE_ERROR_ARGUMENT);
+  bad = device;
+  bad.queue_size_max = 9;
+  SAME(cellmate_backend_add_device(backend, 1, &bad), CELLMATE_ERROR_ARGUMENT);
+  bad = device;
+  bad.configuration_size = 8;
+  SAME(cellmate_backend_add_device(backend, 1, &bad), CELLMATE_ERROR_ARGUMENT);
+  bad = device;
+  bad.serve = NULL;
+  SAME(cellmate_backend_add_device(backend, 1, &bad), CELLMATE_ERROR_ARGUMENT);
+  SAME(cellmate_backend_add_device(backend, 1, NULL), CELLMATE_ERROR_ARGUMENT);
+  SAME(cellmate_backend_add_device(backend, 1, &device), CELLMATE_OK);
+  SAME(cellmate_backend_complete(backend, 1, 77, 0), CELLMATE_ERROR_ARGUMENT);
+  SAME(cellmate_backend_complete(backend, 0, 0, 0), CELLMATE_ERROR_ARGUMENT);
+  SAME(cellmate_backend_complete(backend, 99, 0, 0), CELLMATE_ERROR_ARGUMENT);
+  SAME(cellmate_backend_start(backend), CELLMATE_OK);
+  SAME(cellmate_backend_start(backend), CELLMATE_ERROR_ORDER);
+  SAME(cellmate_backend_add(backend, 2, "entropy", &error), CELLMATE_ERROR_ORDER);
+  cellmate_link_counters counters = {.size = 1};
+  SAME(cellmate_backend_link_counters(backend, &counters), CELLMATE_ERROR_SIZE);
+  SAME(cellmate_backend_link_counters(backend, NULL), CELLMATE_ERROR_ARGUMENT);
+  cellmate_device_counters seen = {.size = sizeof seen};
+  SAME(cellmate_backend_device_counters(backend, 5, &seen), CELLMATE_ERROR_DEVICE);
+  SAME(cellmate_backend_device_counters(backend, 1, &seen), CELLMATE_OK);
+  SAME(cellmate_backend_is_up(backend), 0);
+  SAME(cellmate_backend_sleep(backend, now() + 1000000), CELLMATE_WAIT_DEADLINE);
+  SAME(cellmate_backend_wake(backend), CELLMATE_OK);
+  SAME(cellmate_backend_sleep(backend, now() + 5000000000u), CELLMATE_WAIT_EVENT);
+  SAME(cellmate_backend_close(backend), CELLMATE_OK);
+  SAME(cellmate_backend_close(backend), CELLMATE_ERROR_HANDLE);
+  SAME(cellmate_backend_wake(backend), CELLMATE_ERROR_HANDLE);
+  machine_free(machine);
+}
+
+static void many(void) {
+  /* The handle table is finite, and entries are used again. */
+  cellmate_identity identity = {.size = sizeof identity,
+                                .device_id = 2,
+                                .queue_count = 1,
+                                .queue_size_max = 8,
+                                .chain_length_max = 8};
+  static cellmate_registers *all[2000];
+  int made = 0;
+  while (made < 2000 && cellmate_registers_create(&identity, &all[made]) == CELLMATE_OK) made++;
+  TRUE(made >= 1000 && made < 2000);
+  for (int index = 0; index < made; index++) SAME(cellmate_registers_close(all[index]), 0);
+  cellmate_registers *again = NULL;
+  SAME(cellmate_registers_create(&identity, &again), CELLMATE_OK);
+  TRUE(again != all[0]);
+  SAME(cellmate_registers_close(all[0]), CELLMATE_ERROR_HANDLE);
+  SAME(cellmate_registers_close(again), CELLMATE_OK);
+}
+
+void test_arguments(void) {
+  texts();
+  handles();
+  links();
+  platforms();
+  backends();
+  many();
+}

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The conformance suite of the C interface; runs against every build of the library. */
+#include <string.h>
+
+#include "check.h"
+
+int checks;
+int failures;
+
+static void log_line(void *context, const char *line) {
+  (void)context;
+  if (getenv("CELLMATE_TEST_LOG")) printf("log: %s\n", line);
+}
+
+int main(int count, char **words) {
+  if (count != 2) {
+    printf("usage: %s IMAGE   (IMAGE is created and written)\n", words[0]);
+    return 2;
+  }
+  cellmate_set_log(log_line, NULL);
+  struct {
+    const char *name;
+    void (*run)(void);
+  } tests[] = {{"arguments", test_arguments},
+               {"registers", test_registers},
+               {"link", test_link},
+               {"restart", test_restart},
+               {"threads", test_threads}};
+  for (size_t index = 0; index < sizeof tests / sizeof tests[0]; index++) {
+    int before = failures;
+    tests[index].run();
+    printf("%-10s %s\n", tests[index].name, failures == before ? "ok" : "FAILED");
+  }
+  int before = failures;
+  test_block(words[1]);
+  printf("%-10s %s\n", "block", failures == before ? "ok" : "FAILED");
+  printf("%d checks, %d failures\n", checks, failures);
+  return failures != 0;
+}
