@@ -57,6 +57,7 @@ let linux: [Target] = [
   .target(name: "CLinux"),
   .target(name: "CHostFile"),
   .target(name: "CHostConsole"),
+  .target(name: "CService"),
   .target(name: "LinuxSupport", dependencies: ["CLinux"], swiftSettings: strict),
   .target(
     name: "SimulatorPeer", dependencies: ["CLinux", "LinuxSupport", "SharedMemory", "IVShmem"],
@@ -119,9 +120,10 @@ let programs: [Target] = [
   .target(
     name: "LinuxRuntime",
     dependencies: [
-      "CLinux", "CommandOptions", "LinuxSupport", "SharedMemory", "IVShmem", "Virtqueue",
-      "VirtioDevice", "VirtioTransport", "VirtioBlock", "VirtioEntropy", "VirtioConsole",
-      "DeviceRuntime", "SiemensDialect", "SimulatorPeer", "HostResources", "VhostUser",
+      "CLinux", "CService", "CommandOptions", "LinuxSupport", "SharedMemory", "IVShmem",
+      "Virtqueue", "VirtioDevice", "VirtioTransport", "VirtioBlock", "VirtioEntropy",
+      "VirtioConsole", "DeviceRuntime", "SiemensDialect", "SimulatorPeer", "HostResources",
+      "VhostUser",
     ],
     swiftSettings: strict),
   .executableTarget(

@@ -290,6 +290,8 @@ void cl_catch_stop(int event_fd) {
   sigaddset(&stop, SIGINT);
   pthread_sigmask(SIG_UNBLOCK, &stop, NULL);
   signal(SIGPIPE, SIG_IGN);
+  // A write beyond the limit of file sizes is an error of that write.
+  signal(SIGXFSZ, SIG_IGN);
 }
 int cl_stop_requested(void) { return cl_stop_flag; }
 const char *_Nonnull cl_error_text(int error) { return strerror(error); }
