@@ -235,7 +235,9 @@ let tests: [Target] = [
     swiftSettings: strict),
   .testTarget(
     name: "HostileTests",
-    dependencies: ["CWatch", "SharedMemory", "IVShmem", "Simulator", "FuzzTargets"],
+    dependencies: [
+      "CWatch", "SharedMemory", "IVShmem", "Simulator", "FuzzTargets", "VirtioTransport",
+    ],
     swiftSettings: strict),
   .testTarget(name: "HouseRulesTests", swiftSettings: strict),
   .testTarget(name: "ConformanceTests", swiftSettings: strict),
