@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A block device driver: VIRTIO 1.4, 5.2, one queue, a fixed number of requests in flight. */
 #ifndef BLOCK_H
 #define BLOCK_H

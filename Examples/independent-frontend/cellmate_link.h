@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The front-end's side of a native link: blocks, start-up handshake, transactions, sleeping and
  * notifications. docs/protocol.md, sections 1 to 7; Rn are its rules. One thread owns a link (R17).
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 #define _GNU_SOURCE
 #include "checks.h"
 
@@ -443,7 +444,8 @@ static void broken(struct checker *c, const char *what)
     expect(c, refused == 15, "another slot goes on: result %d", refused);
     if (start(c, "after it"))
         works(c, "after it");
-    expect(c, complains(c, false, &extended, &reason), "ERROR is gone after the reset (extended status %x)",
+    complaint = complains(c, false, &extended, &reason);
+    expect(c, complaint, "ERROR is gone after the reset (extended status %x)",
            extended);
 }
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What the page promises, tried against a back-end: refusals, hostile requests, restarts. An RTOS
  * does not need this; whoever changes either side does. */
 #ifndef CHECKS_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* An entropy device driver: VIRTIO 1.4, 5.4. */
 #ifndef ENTROPY_H
 #define ENTROPY_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A front-end on the command line: what an application of an RTOS would do with the other files. */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -191,7 +192,9 @@ static enum cm_result run_pairing(struct transfer *t, uint64_t patience_ms)
 /* R24: as often as the pairing is lost, wait for the next, set the device up, submit again. */
 static enum cm_result run_transfer(struct transfer *t, uint64_t patience_ms)
 {
+    enum { MOST_RESETS = 100 }; /* a device that always wants another one is not worth more */
     struct virtio_device *d = &t->block->device;
+    unsigned resets = 0;
     for (;;) {
         enum cm_result result = cm_link_wait_up(d->link, cm_deadline(patience_ms));
         if (result != CM_OK)
@@ -205,7 +208,8 @@ static enum cm_result run_transfer(struct transfer *t, uint64_t patience_ms)
         }
         if (result == CM_OK)
             result = run_pairing(t, patience_ms);
-        if (result != CM_LOST && result != CM_NEEDS_RESET)
+        resets += result == CM_NEEDS_RESET;
+        if ((result != CM_LOST && result != CM_NEEDS_RESET) || resets > MOST_RESETS)
             return report(t->writing ? "write" : "read", d, result);
         t->restarts++;
         printf("%s, %u %% done: starting again\n", cm_result_name(result),

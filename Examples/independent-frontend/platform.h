@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What the protocol needs from its platform, in one page. An RTOS writes these functions anew and
  * takes everything else over as it is; platform_sim.c is the version for the simulator. The page
  * docs/porting.md says the same with all its conditions. */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The platform of the simulator: docs/simulator.md, from which this file was written.
  * On a board this file is replaced: PCI or UIO registers instead of the socket and the page. */
 #define _GNU_SOURCE

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Words in memory that another cell writes at the same time. Protocol page, opening paragraph:
  * little endian, naturally aligned, one access of the word's size.
  *

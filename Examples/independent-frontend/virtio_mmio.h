@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* virtio-mmio version 2 by transactions: what every device type needs for its start-up.
  * docs/protocol.md, sections 5 and 10; VIRTIO 1.4, 3.1.1 and 4.2. */
 #ifndef VIRTIO_MMIO_H

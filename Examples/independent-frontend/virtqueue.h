@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The driver's side of a split virtqueue (VIRTIO 1.4, 2.7) whose parts lie in the pools of a link.
  * docs/protocol.md, section 8. */
 #ifndef VIRTQUEUE_H
