@@ -72,20 +72,20 @@ struct SiemensServedLink: ~Copyable {
     backend.start()
     var transactions: UInt64 = 0
     var idleSince: UInt64 = 0
-    var patience: UInt64 = 0
+    var attentionEnd: UInt64 = 0
     var looks = 0
     while !shouldStop() {
       let isBusy = backend.step()
       if backend.phase != shown { show() }
       if backend.counters.transactions != transactions {
         transactions = backend.counters.transactions
-        patience = Self.attention
+        attentionEnd = backend.platform.now().nanoseconds + Self.attention
       }
       if isBusy {
         idleSince = 0
         continue
       }
-      if max(spin, patience) > 0 {
+      if spin > 0 || attentionEnd > 0 {
         // The clock costs as much as a look: read it now and then.
         looks &+= 1
         if looks & 15 != 0 {
@@ -94,10 +94,10 @@ struct SiemensServedLink: ~Copyable {
         }
         let now = backend.platform.now().nanoseconds
         if idleSince == 0 { idleSince = now }
-        if now - idleSince < max(spin, patience) { continue }
+        if now < attentionEnd || now - idleSince < spin { continue }
       }
       idleSince = 0
-      patience = 0
+      attentionEnd = 0
       if backend.waitsForFrontEndToLeave { sayWait() }
       switch backend.sleep(until: nil) {
       case .event, .deadline, .interrupted: break
