@@ -187,7 +187,7 @@ public struct SiemensBackend<P: Platform & ~Copyable, Device: DeviceModel & ~Cop
       guard !isReady, isQuiet else { return false }
       offer()
     case .offered:
-      guard isReady else { return false }
+      guard isReady else { return repairHeader() }
       phase = .serving
       counters.pairings &+= 1
       saveState()
@@ -256,14 +256,16 @@ public struct SiemensBackend<P: Platform & ~Copyable, Device: DeviceModel & ~Cop
     return outcome
   }
 
+  /// Waits, at most until there is something to repeat (doorbells) or to look after (the header).
   private mutating func wait(until deadline: Instant?) -> WaitOutcome {
     counters.sleeps &+= 1
-    guard unconfirmed != 0 else { return waitDisarming(until: deadline) }
-    let repetition = platform.now().advanced(byNanoseconds: SiemensLimits.secondDoorbell)
-    let isEarlier = deadline.map { repetition < $0 } ?? true
-    let outcome = waitDisarming(until: isEarlier ? repetition : deadline)
+    guard unconfirmed != 0 || phase == .offered else { return waitDisarming(until: deadline) }
+    let own = platform.now().advanced(
+      byNanoseconds: unconfirmed != 0 ? SiemensLimits.secondDoorbell : SiemensLimits.headerCheck)
+    let isEarlier = deadline.map { own < $0 } ?? true
+    let outcome = waitDisarming(until: isEarlier ? own : deadline)
     guard outcome == .deadline, isEarlier else { return outcome }
-    repeatDoorbells()
+    if unconfirmed != 0 { repeatDoorbells() }
     return .event
   }
 
