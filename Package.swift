@@ -57,6 +57,7 @@ let linux: [Target] = [
   .target(name: "CLinux"),
   .target(name: "CHostFile"),
   .target(name: "CHostConsole"),
+  .target(name: "CService"),
   .target(name: "LinuxSupport", dependencies: ["CLinux"], swiftSettings: strict),
   .target(
     name: "SimulatorPeer", dependencies: ["CLinux", "LinuxSupport", "SharedMemory", "IVShmem"],
@@ -119,9 +120,10 @@ let programs: [Target] = [
   .target(
     name: "LinuxRuntime",
     dependencies: [
-      "CLinux", "CommandOptions", "LinuxSupport", "SharedMemory", "IVShmem", "Virtqueue",
-      "VirtioDevice", "VirtioTransport", "VirtioBlock", "VirtioEntropy", "VirtioConsole",
-      "DeviceRuntime", "SiemensDialect", "SimulatorPeer", "HostResources", "VhostUser",
+      "CLinux", "CService", "CommandOptions", "LinuxSupport", "SharedMemory", "IVShmem",
+      "Virtqueue", "VirtioDevice", "VirtioTransport", "VirtioBlock", "VirtioEntropy",
+      "VirtioConsole", "DeviceRuntime", "SiemensDialect", "SimulatorPeer", "HostResources",
+      "VhostUser",
     ],
     swiftSettings: strict),
   .executableTarget(
@@ -197,6 +199,7 @@ let tests: [Target] = [
     name: "CellTests",
     dependencies: [
       "CellFormat", "CellCheck", "CellPicture", "CellGenerate", "DeviceTree", "CellFuzzTargets",
+      "CommandOptions", "LinuxRuntime",
     ],
     swiftSettings: strict),
   .testTarget(
@@ -212,8 +215,8 @@ let tests: [Target] = [
   .testTarget(
     name: "HostResourcesTests",
     dependencies: [
-      "CLinux", "CHostFile", "LinuxSupport", "SharedMemory", "Virtqueue", "VirtioDevice",
-      "VirtioBlock", "HostResources",
+      "CLinux", "CHostFile", "CHostConsole", "LinuxSupport", "SharedMemory", "Virtqueue",
+      "VirtioDevice", "VirtioBlock", "VirtioConsole", "HostResources",
     ],
     swiftSettings: strict),
   .testTarget(
@@ -232,7 +235,9 @@ let tests: [Target] = [
     swiftSettings: strict),
   .testTarget(
     name: "HostileTests",
-    dependencies: ["CWatch", "SharedMemory", "IVShmem", "Simulator", "FuzzTargets"],
+    dependencies: [
+      "CWatch", "SharedMemory", "IVShmem", "Simulator", "FuzzTargets", "VirtioTransport",
+    ],
     swiftSettings: strict),
   .testTarget(name: "HouseRulesTests", swiftSettings: strict),
   .testTarget(name: "ConformanceTests", swiftSettings: strict),

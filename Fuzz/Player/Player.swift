@@ -26,6 +26,9 @@ import FuzzTargets
   struct Player {
     static func main() throws {
       let arguments = CommandLine.arguments
+      if arguments.count > 1, arguments[1] == "crash" {
+        return try CrashProgram.run(Array(arguments.dropFirst(2)))
+      }
       guard arguments.count > 2, let target = FuzzTarget(rawValue: arguments[1]) else {
         print(
           "usage: Player \(FuzzTarget.allCases.map(\.rawValue)) FILE ... | --seeds FIRST SECONDS")

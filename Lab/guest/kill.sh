@@ -6,7 +6,7 @@ wait_for "vda appears" 600 test -b /dev/vda || finish
 
 /usr/bin/fio --name=load --filename=/dev/vda --size="${mib}M" --direct=1 --ioengine=libaio \
   --rw=randwrite --bsrange=4k-32k --blockalign=4k --iodepth=32 --iodepth_batch_submit=16 \
-  --verify=crc32c --verify_fatal=1 --do_verify=1 --loops=2 --randseed=7 --eta=never \
+  --verify=crc32c --verify_fatal=1 --do_verify=1 --loops="$loops" --randseed=7 --eta=never \
   --output=/tmp/fio &
 fio=$!
 round=1

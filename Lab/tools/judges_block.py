@@ -1,5 +1,6 @@
 """The judges of the block device."""
 import os
+import resource
 
 from . import images, machines
 from .backends import Block
@@ -88,11 +89,11 @@ def arm64_mmio(session):
 
 def killed(session):
     """The back-end dies by SIGKILL under load, several times, and once at rest."""
-    size, rounds = 64, 5
+    size, rounds = 64, session.rounds
     disk = session.backend("disk", Block(session.image("disk.img", size), queues=2))
     machine = machines.Qemu(
         session.folder, images.TARGETS["amd64-cloud"],
-        {"test": "kill", "mib": 48, "rounds": rounds}, cpus=2, memory=384)
+        {"test": "kill", "mib": 48, "rounds": rounds, "loops": 2 + rounds // 10}, cpus=2, memory=384)
 
     def kill(_):
         disk.restart()
@@ -101,3 +102,53 @@ def killed(session):
     session.boot(machine, [(disk, "vhost-user-blk-pci,num-queues=2;reconnect")],
                  {"loaded": kill, "idle": kill})
     session.check(disk.starts == rounds + 2, f"{disk.starts} back-end starts, not {rounds + 2}")
+
+
+def trouble(session, in_memory=False):
+    """Writes beyond a limit, as on a full disk; a file that is cut off; the driver comes and goes.
+    The guest gets I/O errors, the operator lines, and nothing hangs."""
+    size, full, cut = 64, 16, 32
+    image = session.image("disk.img", size, in_memory)
+    disk = session.backend("disk", Block(image))
+    machine = machines.UserMode(session.folder, images.TARGETS["uml"],
+                                {"test": "trouble", "sectors": size * 2048})
+    machine.expected = [r"^I/O error, dev vda, sector \d+ op 0x[01]:\((READ|WRITE)\) "]
+
+    def limit(size):
+        resource.prlimit(disk.process.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+    def does(action):
+        def handler(_):
+            action()
+            machine.report.send("go")
+        return handler
+
+    session.boot(machine, [(disk, 2)], {
+        "full": does(lambda: limit(full * MIB)), "loaded": does(lambda: None),
+        "space": does(lambda: limit(resource.RLIM_INFINITY)),
+        "cut": does(lambda: os.truncate(image, cut * MIB)),
+        "grow": does(lambda: os.truncate(image, size * MIB))})
+    session.stop(disk)
+    text = disk.log.read_text(errors="replace")
+    session.check("File too large" in text, "the operator was not told of writes that failed")
+    session.check("the file was cut off" in text, "the operator was not told of the cut file")
+    session.check(disk.counters.get("ioErrors", 0) > 0, "the device counted no I/O error")
+
+
+def memory_trouble(session):
+    """The same with a file in memory, where no worker stands between the ring and the file."""
+    trouble(session, in_memory=True)
+
+
+def guest_killed(session):
+    """The other side dies by SIGKILL while it writes, several times; the next one is served."""
+    disk = session.backend("disk", Block(session.image("disk.img", 64)))
+    for number in range(session.rounds):
+        machine = machines.UserMode(
+            session.folder, images.TARGETS["uml"], {"test": "load"}, name=f"killed-{number}")
+        session.kill_at(machine, [(disk, 2)], "loaded")
+    machine = machines.UserMode(session.folder, images.TARGETS["uml"], {"test": "load", "last": 1})
+    session.boot(machine, [(disk, 2)])
+    session.stop(disk)
+    found = disk.counters.get("connections")
+    session.check(found == session.rounds + 1, f"{found} connections, not {session.rounds + 1}")

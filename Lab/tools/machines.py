@@ -54,6 +54,8 @@ class Machine:
         self.report_log = folder / f"{name}.report.log"
         self.process = self.report = None
         self.extra_words, self.sockets = [], folder
+        # Patterns of kernel-log lines that this test provokes.
+        self.expected = []
 
     def command_line(self, port):
         words = [f"lab.{k}={v}" for k, v in self.arguments.items()]

@@ -12,15 +12,16 @@ from .common import LOGS, LabError
 class Session:
     """What a test function gets. Failures are collected; the test goes on where it can."""
 
-    def __init__(self, name, kind, limit):
+    def __init__(self, name, kind, limit, rounds=5):
         self.name, self.kind = name, kind
         self.deadline = processes.Deadline(limit)
-        self.limit = limit
+        self.limit, self.rounds = limit, rounds
         self.folder = LOGS / name
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
         # A socket's path has to be short, a checkout's need not be.
         self.sockets = pathlib.Path(tempfile.mkdtemp(prefix="cellmate-lab-"))
+        self.temporary = [self.sockets]
         self.failures, self.passed, self.values, self.notes = [], 0, {}, []
         self.backends, self.machines = [], []
 
@@ -33,9 +34,13 @@ class Session:
         else:
             self.fail(text)
 
-    def image(self, name, mebibytes):
+    def image(self, name, mebibytes, in_memory=False):
         """A file of zeroes, sparse."""
-        path = self.folder / name
+        folder = self.folder
+        if in_memory:
+            folder = pathlib.Path(tempfile.mkdtemp(prefix="cellmate-lab-", dir="/dev/shm"))
+            self.temporary.append(folder)
+        path = folder / name
         with open(path, "wb") as f:
             f.truncate(mebibytes << 20)
         return path
@@ -94,6 +99,17 @@ class Session:
         self.end(machine, done)
         self.check(seen == boots, f"{machine.name}: started {seen} times instead of {boots}")
 
+    def kill_at(self, machine, devices, point):
+        """Starts a guest and kills it when it says "at `point`"."""
+        self.machines.append(machine)
+        machine.sockets = self.sockets
+        machine.start(devices)
+        line = ""
+        while line is not None and line != f"@lab at {point}":
+            line = machine.report.line(self.deadline, machine.process)
+        self.check(line is not None, f"{machine.name}: it never came to the point '{point}'")
+        machine.kill()
+
     def at(self, machine, point, handlers):
         name, _, rest = point.partition(" ")
         if name not in handlers:
@@ -119,7 +135,7 @@ class Session:
         machine.kill()
         text = machine.kernel_log.read_text(errors="replace") if machine.kernel_log.exists() else ""
         self.check(len(text) > 200, f"{machine.name}: the kernel log is empty")
-        lines = kernel_log.complaints(text)
+        lines = kernel_log.complaints(text, machine.expected)
         for line in lines[:8]:
             self.fail(f"{machine.name}: kernel: {line}")
         if not lines:
@@ -136,6 +152,7 @@ class Session:
             machine.kill()
         for one in self.backends:
             self.stop(one)
-        shutil.rmtree(self.sockets, ignore_errors=True)
+        for folder in self.temporary:
+            shutil.rmtree(folder, ignore_errors=True)
         if not (keep or self.failures):
             shutil.rmtree(self.folder, ignore_errors=True)

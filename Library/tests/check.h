@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "platform.h"
+
 extern int checks;
 extern int failures;
 
@@ -22,15 +24,6 @@ extern int failures;
     }                                                                                           \
   } while (0)
 #define TRUE(a) SAME(!!(a), 1)
-
-/* A machine in this process: two peers, a read/write section, interrupts as event descriptors. */
-struct machine;
-struct machine *machine_make(void);
-void machine_free(struct machine *machine);
-/* The platform of a peer (0 or 1) of the machine. */
-cellmate_platform machine_platform(struct machine *machine, unsigned peer);
-
-uint64_t now(void);
 
 void test_arguments(void);
 void test_registers(void);

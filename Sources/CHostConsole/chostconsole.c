@@ -197,6 +197,14 @@ static void chc_on_deadly(int number, siginfo_t *info, void *context) {
   if (!is_fault || info->si_code <= 0 || info->si_code == SI_KERNEL) raise(number);
 }
 
+// A parent may have left it blocked.
+static void chc_unblock(int number) {
+  sigset_t one;
+  sigemptyset(&one);
+  sigaddset(&one, number);
+  pthread_sigmask(SIG_UNBLOCK, &one, NULL);
+}
+
 // Whoever ends this process, its terminal is put back first.
 static void chc_promise_restore(void) {
   static int is_promised;
@@ -211,6 +219,7 @@ static void chc_promise_restore(void) {
     a.sa_sigaction = chc_on_deadly;
     a.sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK;
     sigaction(chc_deadly[i], &a, NULL);
+    chc_unblock(chc_deadly[i]);
   }
 }
 
@@ -264,6 +273,7 @@ void chc_watch_size(int event_fd) {
   a.sa_handler = event_fd < 0 ? SIG_DFL : chc_on_size;
   a.sa_flags = SA_RESTART;
   sigaction(SIGWINCH, &a, NULL);
+  chc_unblock(SIGWINCH);
 }
 
 enum { CHC_HANGUP_EVENTS = 32 };
@@ -291,6 +301,7 @@ long chc_watch_hangup(int event_fd) {
     memset(&a, 0, sizeof a);
     a.sa_handler = chc_on_hangup;
     a.sa_flags = SA_RESTART;
+    chc_unblock(SIGHUP);
     CHC_CALL(sigaction(SIGHUP, &a, NULL));
   }
   return -ENOSPC;

@@ -283,7 +283,15 @@ void cl_catch_stop(int event_fd) {
   cl_stop_event = event_fd;
   sigaction(SIGTERM, &a, NULL);
   sigaction(SIGINT, &a, NULL);
+  // A parent may have left them blocked; a program has to be stoppable.
+  sigset_t stop;
+  sigemptyset(&stop);
+  sigaddset(&stop, SIGTERM);
+  sigaddset(&stop, SIGINT);
+  pthread_sigmask(SIG_UNBLOCK, &stop, NULL);
   signal(SIGPIPE, SIG_IGN);
+  // A write beyond the limit of file sizes is an error of that write.
+  signal(SIGXFSZ, SIG_IGN);
 }
 int cl_stop_requested(void) { return cl_stop_flag; }
 const char *_Nonnull cl_error_text(int error) { return strerror(error); }

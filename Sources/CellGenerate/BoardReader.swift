@@ -57,6 +57,13 @@ extension BoardDescription {
           mpidr: UInt32(try fields.required("mpidr").number(0...0xffffff)),
           compatible: try fields.required("compatible").string()))
     }
+    for (index, cpu) in cpus.enumerated()
+    where cpus[..<index].contains(where: { $0.mpidr == cpu.mpidr }) {
+      throw GenerateError(
+        "E53", at: item.place, "\(item.path): two CPUs have mpidr \(hex(cpu.mpidr))",
+        means: "the guest's tree would start one of them twice",
+        fix: "take each reg from the cpu nodes of the SoC's device tree")
+    }
     guard (1...64).contains(cpus.count) else {
       throw item.wrong("1 to 64 CPUs", fix: "list every CPU of the board, the root's too")
     }
@@ -161,6 +168,10 @@ extension BoardIOMMU {
     let fields = try item.fields("type", "address", "size", "root-streams")
     type = UInt32(try fields.required("type").int(1...5))
     registers = try fields.span()
+    guard registers.size <= 0xffff_f000 else {
+      throw try fields.required("size").wrong(
+        "less than 4 GiB of registers", fix: "Jailhouse keeps the size in 32 bits")
+    }
     rootStreams = []
     for entry in try fields["root-streams"]?.list() ?? [] {
       rootStreams.append(UInt32(try entry.number(0...0xffff_ffff)))

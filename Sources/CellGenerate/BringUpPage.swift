@@ -82,17 +82,21 @@ struct BringUpPage {
 
       - Jailhouse for configuration revision 14: driver, firmware, the tool `jailhouse`, and
         `linux-loader.bin` where the tool looks for it.
-      - Root kernel: `CONFIG_OF_OVERLAY`, `CONFIG_PCI_HOST_GENERIC`, `CONFIG_UIO` and the driver
-        `uio_ivshmem` (in Siemens' and NXP's kernel trees, in no distribution's kernel).
+      - Root kernel: `CONFIG_OF_OVERLAY` (off in Debian's arm64 kernels up to 6.12: see the last
+        section), `CONFIG_PCI_HOST_GENERIC`, `CONFIG_UIO` and the driver `uio_ivshmem` (in Siemens'
+        and NXP's kernel trees, in no distribution's kernel).
       - Guest kernel: `CONFIG_PCI_HOST_GENERIC`, `CONFIG_VIRTIO_BLK` and the driver
         `virtio_ivshmem` (in the same trees).
-      - This folder, copied to the board.
+      - This folder, copied to the board: `$ scp -r . root@board:\(name)`.
+
+      Without a board, the back-end's part can be tried on the workstation: the first lines of
+      [backend-sim.conf](backend-sim.conf) are the commands.
 
       **What does not exist yet.** This version of `ivshmem-backend` opens simulated links and
-      speaks the native protocol. The UIO platform that opens `uio:\(example)`, and the dialect
-      that today's `virtio_ivshmem` guests speak, are later work. Until then step 3 ends with a
-      message that says so. The other steps can be walked: the guest sees its PCI functions, but
-      no /dev/vda.
+      speaks the native protocol. The UIO platform that opens `uio:\(example)`, the network
+      device, and the dialect that today's `virtio_ivshmem` guests speak, are later work. Until
+      then step 3 ends with a message that says so. The other steps can be walked: the guest sees
+      its PCI functions, but no /dev/vda.
       """
   }
 
@@ -127,8 +131,7 @@ struct BringUpPage {
       ```
 
       `\(name)-root.dtso` reserves the same memory except the virtual PCI, for a tree whose
-      `/memory` cannot be changed as a whole. The tree needs a `/reserved-memory` node with two
-      address and two size cells:
+      `/memory` cannot be changed as a whole:
 
       ```
       $ fdtoverlay -i board.dtb -o root.dtb \(name)-root.dtbo
@@ -169,6 +172,10 @@ struct BringUpPage {
       if !folder.isEmpty, !commands.contains(make) { commands += make }
       commands += "# [ -e \(shellQuoted(file)) ] || truncate -s 64M \(shellQuoted(file))\n"
     }
+    let terminals = layout.links.filter { $0.wish.kind == .console }.map {
+      "\nThe console `\($0.name)` ends in the terminal \(BackendFile.terminal(of: $0)): "
+        + "`# picocom \(BackendFile.terminal(of: $0))`.\n"
+    }.joined()
     return """
       ## 3. Back-end
 
@@ -176,6 +183,7 @@ struct BringUpPage {
       \(commands)# ./start.sh bind
       # ./start.sh backend &
       ```
+      \(terminals)
 
       `start.sh bind` gives every link to `uio_ivshmem` through `driver_override`; backend.conf says
       what is served. Start the back-end before a Linux guest: `virtio_ivshmem` looks for it once,
@@ -244,8 +252,14 @@ struct BringUpPage {
     ## Stop
 
     ```
+    # ./start.sh status
+    # kill %1                  # the back-end: it finishes what is in flight
     # ./start.sh stop
     ```
+
+    `stop` destroys the guests, releases the links and leaves Jailhouse; `destroy NAME` ends one
+    guest. A step of `start.sh` that fails is taken back: a guest that could not be loaded is
+    destroyed, and when the virtual PCI does not appear Jailhouse is left again.
     """
   }
 
@@ -257,7 +271,10 @@ struct BringUpPage {
       ),
       (
         "no 110a:4106, nothing in `dmesg`",
-        "CONFIG_OF_OVERLAY or CONFIG_PCI_HOST_GENERIC is off"
+        "CONFIG_PCI_HOST_GENERIC is off, or CONFIG_OF_OVERLAY is (the driver says so). Without "
+          + "overlays write `pci@\(String(board.ecam, radix: 16))` of a guest's tree into the "
+          + "root's, with interrupts from \(board.rootSPI) on and `ranges` at "
+          + "\(hex(board.rootBARs.start)); after `jailhouse enable`: `echo 1 > /sys/bus/pci/rescan`"
       ),
       (
         "`cell create`: Invalid argument",

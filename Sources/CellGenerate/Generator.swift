@@ -1,5 +1,6 @@
 public import CellCheck
 import CellFormat
+import CellPicture
 import DeviceTree
 
 /// Everything that one description gives.
@@ -18,12 +19,14 @@ public enum Generator {
   /// - Parameters:
   ///   - text: the YAML of the setup.
   ///   - file: its path, for messages and for finding the board file.
+  ///   - kept: what an earlier run chose; it is chosen again while it fits.
   ///   - load: gives the text of another file.
   public static func generate(
-    yaml text: String, file: String, load: (String) -> Result<String, LoadFailure>
+    yaml text: String, file: String, keeping kept: Placement = Placement(),
+    load: (String) -> Result<String, LoadFailure>
   ) throws(GenerateError) -> Generation {
     let setup = try SetupDescription(yaml: text, file: file, load: load)
-    var solver = Solver(setup)
+    var solver = Solver(setup, keeping: kept)
     let layout = try solver.solve()
     return try build(layout)
   }
@@ -34,6 +37,8 @@ public enum Generator {
     artefacts.append(
       Artefact("BRING-UP.md", BringUpPage(layout).text(), "from power-on to /dev/vda in the guest"))
     artefacts.append(Artefact("choices.md", ChoicesPage(layout).text(), "what was chosen and why"))
+    let map = MemoryMap.svg(cells: configurations.map { ($0.fileName + ".cell", $0.file) })
+    artefacts.append(Artefact("map.svg", map, "the physical memory of all cells"))
     for described in configurations {
       artefacts.append(
         Artefact(described.fileName + ".cell", described.file.encoded(), "for jailhouse"))
@@ -50,9 +55,14 @@ public enum Generator {
     try add(
       RootTree(layout).overlay(), "\(layout.setup.name)-root", "dtso", "dtbo",
       "memory reservations of the root cell, an overlay", &artefacts)
-    artefacts.append(Artefact("backend.conf", BackendFile(layout).text(), "for ivshmem-backend"))
+    let backend = BackendFile(layout)
+    artefacts.append(Artefact("backend.conf", backend.text(), "for ivshmem-backend on the board"))
+    artefacts.append(
+      Artefact("backend-sim.conf", backend.simulated(), "the same devices on simulated links"))
     artefacts.append(
       Artefact("start.sh", StartScript(layout).text(), isExecutable: true, "runs the steps"))
+    artefacts.append(
+      Artefact(Placement.fileName, Placement.text(layout), "keeps the places in the next run"))
     return Generation(
       layout: layout, artefacts: artefacts,
       findings: try checked(layout, configurations, artefacts))

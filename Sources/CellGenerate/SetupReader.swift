@@ -180,6 +180,14 @@ extension LinkWish {
       }
       readWrite = try common.size()
     }
+    if kind != .block, kind != .native {
+      for key in ["file", "read-only", "queues"] {
+        guard let item = fields[key] else { continue }
+        throw item.wrong(
+          "no such key on a \(kind.rawValue) link: it belongs to block and native", fix: "remove it"
+        )
+      }
+    }
     file = try fields["file"]?.string()
     if let file, let item = fields["file"], file.contains(where: { ",#".contains($0) }) {
       throw item.wrong(

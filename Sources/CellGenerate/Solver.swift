@@ -1,12 +1,18 @@
 /// Decides addresses, device numbers and interrupts. Deterministic: the same input gives the same
-/// layout. Stable: the board's places for each kind of link come first, then declaration order, so
-/// that adding at the end moves nothing, and neither does a change of size within a place.
+/// layout. Stable: what an earlier run chose is kept while it fits; then come the board's places
+/// for each kind of link, then declaration order, so that even without an earlier run adding at the
+/// end moves nothing, and neither does a change of size within a place.
 struct Solver {
   let setup: SetupDescription
+  /// What an earlier run chose.
+  let kept: Placement
   var choices: [Choice] = []
   var board: BoardDescription { setup.board }
 
-  init(_ setup: SetupDescription) { self.setup = setup }
+  init(_ setup: SetupDescription, keeping kept: Placement) {
+    self.setup = setup
+    self.kept = kept
+  }
 
   mutating func solve() throws(GenerateError) -> Layout {
     try checkBoard()
@@ -17,7 +23,14 @@ struct Solver {
     let occupied = [board.hypervisor] + board.sharedWindows + [board.ecamSpan, board.rootBARs]
     return Layout(
       setup: setup, cells: cells, links: links, rootRegions: rootRegions(occupied),
-      rootBanks: rootBanks(rootRegions(occupied)), choices: choices)
+      rootBanks: rootBanks(rootRegions(occupied)), choices: sortedChoices())
+  }
+
+  /// In the order of the setup, whatever was placed first.
+  private func sortedChoices() -> [Choice] {
+    let subjects =
+      setup.links.map { "link \($0.name.value):" } + setup.cells.map { "cell \($0.name.value):" }
+    return subjects.flatMap { subject in choices.filter { $0.subject.hasPrefix(subject) } }
   }
 
   mutating func choose(_ subject: String, _ value: String, _ reason: String) {

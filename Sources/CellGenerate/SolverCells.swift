@@ -2,30 +2,52 @@ extension Solver {
   mutating func placeCells(_ links: [PlacedLink]) throws(GenerateError) -> [PlacedCell] {
     let rams = try placeRAM()
     let bases = try placeInterrupts()
+    let loaders = try placeLoaders()
     var cells: [PlacedCell] = []
-    var loaders: UInt64 = 0
     for (index, wish) in setup.cells.enumerated() {
       var cell = PlacedCell(
         wish: wish, ram: rams[index], loader: nil, vpciBase: bases[index], spis: [])
-      if wish.kind == .linux {
-        let loader = Span(
-          start: board.loaderWindow.start + loaders * loaderSize, size: loaderSize)
-        guard board.loaderWindow.contains(loader) else {
-          throw GenerateError(
-            "G01", at: wish.name.place, "cell \(wish.name.value): no room for its loader",
-            means: "each Linux guest needs 64 KiB of the board's loaders window",
-            fix: "widen 'loaders' in the board file")
-        }
+      if let loader = loaders[index] {
         cell.loader = loader
-        loaders += 1
         choose(
           "cell \(wish.name.value): loader", "\(loader.text), at 0 in the guest",
-          "64 KiB each in the board's loaders window, in declaration order")
+          "the first 64 KiB that were free in the board's loaders window")
       }
       try own(&cell, links.filter { $0.guest == index })
       cells.append(cell)
     }
     return cells
+  }
+
+  /// The earlier place of a guest in which the same kind of program runs.
+  private func kept(_ cell: CellWish) -> Placement.Cell? {
+    kept.cells[cell.name.value].flatMap { $0.kind == cell.kind ? $0 : nil }
+  }
+
+  /// 64 KiB for each Linux guest: those of the earlier run, then the lowest free ones.
+  private func placeLoaders() throws(GenerateError) -> [Span?] {
+    let all = stride(from: board.loaderWindow.start, to: board.loaderWindow.end, by: 0x1_0000)
+      .lazy.map { Span(start: $0, size: loaderSize) }.filter { board.loaderWindow.contains($0) }
+    var loaders: [Span?] = Array(repeating: nil, count: setup.cells.count)
+    for (index, cell) in setup.cells.enumerated() {
+      guard let start = kept(cell)?.loader, start >= board.loaderWindow.start,
+        (start - board.loaderWindow.start) % loaderSize == 0
+      else { continue }
+      let loader = Span(start: start, size: loaderSize)
+      guard board.loaderWindow.contains(loader), !loaders.contains(loader) else { continue }
+      loaders[index] = loader
+    }
+    for (index, cell) in setup.cells.enumerated()
+    where cell.kind == .linux && loaders[index] == nil {
+      guard let loader = all.first(where: { !loaders.contains($0) }) else {
+        throw GenerateError(
+          "G01", at: cell.name.place, "cell \(cell.name.value): no room for its loader",
+          means: "each Linux guest needs 64 KiB of the board's loaders window",
+          fix: "widen 'loaders' in the board file")
+      }
+      loaders[index] = loader
+    }
+    return loaders
   }
 
   /// Gives a cell the SPIs of its virtual PCI pins and of its UART: no more than it uses.
@@ -81,8 +103,8 @@ extension Solver {
       spans[index] = span
       choose("cell \(cell.name.value): memory", span.text, "address as wished")
     }
+    keepRAM(&spans)
     for (index, cell) in setup.cells.enumerated() where spans[index] == nil {
-      let isLinux = cell.kind == .linux
       guard let span = gap(for: cell, spans.compactMap { $0 }) else {
         let free = board.guestWindows.flatMap { $0.subtracting(spans.compactMap { $0 }) }
         throw GenerateError(
@@ -93,15 +115,36 @@ extension Solver {
           fix: "ask for less memory, or widen guest-memory in the board file")
       }
       spans[index] = span
-      choose(
-        "cell \(cell.name.value): memory", span.text,
-        isLinux
-          ? "the lowest gap of guest-memory on a 2 MiB boundary (Linux guests grow upwards)"
-          : "the highest gap of guest-memory on a 64 KiB boundary (bare metal grows downwards)")
+      chooseRAM(span, of: cell)
     }
     let placed = spans.map { $0 ?? Span(start: 0, size: pageSize) }
     try checkViews(placed)
     return placed
+  }
+
+  /// Guests of an earlier run stay; one that grew must not drive out another.
+  private mutating func keepRAM(_ spans: inout [Span?]) {
+    let earlier = setup.cells.map { kept($0)?.memory }
+    for (index, cell) in setup.cells.enumerated() where spans[index] == nil {
+      guard let place = earlier[index] else { continue }
+      let span = Span(start: place.start, size: cell.memorySize.value)
+      let others = setup.cells.indices.compactMap { other -> Span? in
+        other == index ? nil : spans[other] ?? earlier[other]
+      }
+      guard board.guestWindows.contains(where: { $0.contains(span) }),
+        !others.contains(where: { $0.overlaps(span) })
+      else { continue }
+      spans[index] = span
+      chooseRAM(span, of: cell)
+    }
+  }
+
+  private mutating func chooseRAM(_ span: Span, of cell: CellWish) {
+    choose(
+      "cell \(cell.name.value): memory", span.text,
+      cell.kind == .linux
+        ? "the lowest gap of guest-memory on a 2 MiB boundary (Linux guests grow upwards)"
+        : "the highest gap of guest-memory on a 64 KiB boundary (bare metal grows downwards)")
   }
 
   /// A Linux guest sees its RAM at its physical address, a bare-metal guest at 0: neither may cover
@@ -157,6 +200,13 @@ extension Solver {
       choose("cell \(cell.name.value): vpci_irq_base", "SPI \(wish.value)", "as wished")
     }
     for (index, cell) in setup.cells.enumerated() where bases[index] == nil {
+      guard let base = kept(cell)?.interrupt, board.guestSPIs.contains(base),
+        !bases.contains(where: { $0.map { abs($0 - base) < 4 } ?? false })
+      else { continue }
+      bases[index] = base
+      chooseInterrupt(base, of: cell)
+    }
+    for (index, cell) in setup.cells.enumerated() where bases[index] == nil {
       let free = board.guestSPIs.first { base in
         !bases.contains { $0.map { abs($0 - base) < 4 } ?? false }
       }
@@ -168,10 +218,14 @@ extension Solver {
           fix: "add a slot to interrupts.guests in the board file, or 'interrupt' to the cell")
       }
       bases[index] = free
-      choose(
-        "cell \(cell.name.value): vpci_irq_base", "SPI \(free)",
-        "the board's next slot of unused SPIs, in declaration order")
+      chooseInterrupt(free, of: cell)
     }
     return bases.map { $0 ?? 0 }
+  }
+
+  private mutating func chooseInterrupt(_ base: Int, of cell: CellWish) {
+    choose(
+      "cell \(cell.name.value): vpci_irq_base", "SPI \(base)",
+      "the first of the board's slots of unused SPIs that was free")
   }
 }

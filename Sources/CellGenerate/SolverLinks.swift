@@ -55,8 +55,13 @@ extension Solver {
     return link
   }
 
-  /// Device numbers: wishes, the board's numbers for the first link of each kind, then the lowest
-  /// free ones in declaration order.
+  /// The earlier place of a link that carries the same.
+  private func kept(_ link: LinkWish) -> Placement.Link? {
+    kept.links[link.name.value].flatMap { $0.kind == link.kind ? $0 : nil }
+  }
+
+  /// Device numbers: wishes, those of the earlier run, the board's numbers for the first link of
+  /// each kind, then the lowest free ones in declaration order.
   private mutating func placeDevices() throws(GenerateError) -> [Int] {
     var devices: [Int?] = setup.links.map { $0.device?.value }
     for (index, link) in setup.links.enumerated() {
@@ -71,14 +76,14 @@ extension Solver {
       choose("link \(link.name.value): bdf", "00:\(twoDigits(wish.value)).0", "as wished")
     }
     for (index, link) in setup.links.enumerated() where devices[index] == nil {
-      let isFirst = setup.links.firstIndex { $0.kind == link.kind } == index
-      guard isFirst, let slot = board.slots.first(where: { $0.kind == link.kind }),
-        !devices.contains(slot.device)
-      else { continue }
-      devices[index] = slot.device
-      choose(
-        "link \(link.name.value): bdf", "00:\(twoDigits(slot.device)).0",
-        "the board's number for the first \(link.kind.rawValue) link")
+      guard let number = kept(link)?.device, !devices.contains(number) else { continue }
+      devices[index] = number
+      chooseDevice(number, of: index)
+    }
+    for index in setup.links.indices where devices[index] == nil {
+      guard let number = slot(of: index)?.device, !devices.contains(number) else { continue }
+      devices[index] = number
+      chooseDevice(number, of: index)
     }
     let reserved = Set(board.slots.map(\.device))
     for (index, link) in setup.links.enumerated() where devices[index] == nil {
@@ -89,14 +94,23 @@ extension Solver {
           means: "a bus has 32 devices", fix: "remove a link, or set 'bdf' by hand")
       }
       devices[index] = free
-      choose(
-        "link \(link.name.value): bdf", "00:\(twoDigits(free)).0",
-        "the lowest number that no kind of link has as its own")
+      chooseDevice(free, of: index)
     }
     return devices.map { $0 ?? 0 }
   }
 
-  /// Memory: wishes, the board's places, then the first gap of the windows on a 64 KiB boundary.
+  /// The reason follows from the number alone, so that a run that keeps it says the same.
+  private mutating func chooseDevice(_ number: Int, of index: Int) {
+    let link = setup.links[index]
+    choose(
+      "link \(link.name.value): bdf", "00:\(twoDigits(number)).0",
+      number == board.slots.first { $0.kind == link.kind }?.device
+        ? "the board's number for the first \(link.kind.rawValue) link"
+        : "the lowest number that was free and that no kind of link has as its own")
+  }
+
+  /// Memory: wishes, the earlier run's places, the board's, then the first gap of the windows on a
+  /// 64 KiB boundary.
   private mutating func placeSpans() throws(GenerateError) -> [Span] {
     var spans: [Span?] = Array(repeating: nil, count: setup.links.count)
     for (index, link) in setup.links.enumerated() {
@@ -107,6 +121,7 @@ extension Solver {
       spans[index] = span
       choose("link \(link.name.value): memory", span.text, "address as wished")
     }
+    keepSpans(&spans)
     for (index, link) in setup.links.enumerated() where spans[index] == nil {
       guard let slot = slot(of: index) else { continue }
       let size = link.size?.value ?? slot.span.size
@@ -114,9 +129,7 @@ extension Solver {
       guard size <= slot.span.size, !spans.contains(where: { $0?.overlaps(span) ?? false })
       else { continue }
       spans[index] = span
-      choose(
-        "link \(link.name.value): memory", span.text,
-        "the board's place for the first \(link.kind.rawValue) link")
+      chooseMemory(span, of: link)
     }
     let kept = board.slots.filter { slot in setup.links.contains { $0.kind == slot.kind } }
     for (index, link) in setup.links.enumerated() where spans[index] == nil {
@@ -126,11 +139,35 @@ extension Solver {
         throw noRoom(link, size, taken)
       }
       spans[index] = span
-      choose(
-        "link \(link.name.value): memory", span.text,
-        "the first gap of \(sizeText(size)) in the shared-memory windows, on a 64 KiB boundary")
+      chooseMemory(span, of: link)
     }
     return spans.map { $0 ?? Span(start: 0, size: pageSize) }
+  }
+
+  /// Links of an earlier run stay; one that grew must not drive out another.
+  private mutating func keepSpans(_ spans: inout [Span?]) {
+    let earlier = setup.links.map { kept($0)?.span }
+    for (index, link) in setup.links.enumerated() where spans[index] == nil {
+      guard let place = earlier[index] else { continue }
+      let span = Span(start: place.start, size: link.size?.value ?? place.size)
+      let others = setup.links.indices.compactMap { other -> Span? in
+        other == index ? nil : spans[other] ?? earlier[other]
+      }
+      guard board.sharedWindows.contains(where: { $0.contains(span) }),
+        !others.contains(where: { $0.overlaps(span) })
+      else { continue }
+      spans[index] = span
+      chooseMemory(span, of: link)
+    }
+  }
+
+  /// The reason follows from the place alone, so that a run that keeps it says the same.
+  private mutating func chooseMemory(_ span: Span, of link: LinkWish) {
+    choose(
+      "link \(link.name.value): memory", span.text,
+      span.start == board.slots.first { $0.kind == link.kind }?.span.start
+        ? "the board's place for the first \(link.kind.rawValue) link"
+        : "the first gap of its size in the shared-memory windows, on a 64 KiB boundary")
   }
 
   /// The board's place for a link: only the first of its kind has one.

@@ -4,6 +4,11 @@ import Glibc
 enum SystemCalls {
   static func text(_ code: Int32) -> String { unsafe String(cString: strerror(code)) }
 
+  /// Whether a file could not be read because there is none.
+  static func isMissing(_ failure: LoadFailure) -> Bool {
+    failure.message == text(ENOENT) || failure.message == text(ENOTDIR)
+  }
+
   /// Reads a regular file of at most `limit` bytes.
   static func read(_ path: String, limit: Int) -> Result<[UInt8], LoadFailure> {
     let descriptor = unsafe open(path, O_RDONLY | O_CLOEXEC)
@@ -43,6 +48,14 @@ enum SystemCalls {
     // Some file systems report a full disk only here.
     guard close(descriptor) == 0 else { throw OutputError(message: "\(path): \(text(errno))") }
   }
+
+  /// Whether something is there, a dangling link too.
+  static func exists(_ path: String) -> Bool {
+    var status = stat()
+    return unsafe lstat(path, &status) == 0
+  }
+
+  static func removeFolder(_ path: String) { _ = unsafe rmdir(path) }
 
   static func remove(_ path: String) { _ = unsafe unlink(path) }
 

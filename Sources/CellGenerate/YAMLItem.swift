@@ -129,6 +129,7 @@ struct YAMLItem {
   func strings() throws(GenerateError) -> [String] {
     var texts: [String] = []
     for item in try list() { texts.append(try item.string()) }
+    guard !texts.isEmpty else { throw wrong("at least one text", fix: "remove the key or fill it") }
     return texts
   }
 

@@ -212,7 +212,6 @@ public func cellmate_backend_device_counters(
     let seen = object.backend.slots[Int(slot)].counters
     var values = cellmate_device_counters()
     values.chains = seen.chains
-    values.bytes_written = seen.bytesWritten
     values.notifications_seen = seen.notificationsSeen
     values.notifications_sent = seen.notificationsSent
     values.transactions = seen.transactions

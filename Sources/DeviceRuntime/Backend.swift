@@ -186,7 +186,6 @@ public struct Backend<P: Platform & ~Copyable, Device: DeviceModel & ~Copyable>:
       let isLive = slots[index].queues[queue].complete(
         completion.ticket, written: completion.written)
       guard isLive else { continue }
-      slots[index].counters.bytesWritten &+= UInt64(completion.written)
       slots[index].dirty |= 1 << UInt32(queue)
     }
     return found
@@ -230,13 +229,31 @@ public struct Backend<P: Platform & ~Copyable, Device: DeviceModel & ~Copyable>:
   /// Sleeps until something moves, a local completion arrives or `deadline` passes; returns at
   /// once when the last look finds anything.
   public mutating func sleep(until deadline: Instant?) -> WaitOutcome {
+    guard prepareToSleep() else { return .event }
+    return endSleep(until: deadline)
+  }
+
+  /// Asks everyone for a wake-up and looks for the last time; whether it may be slept now. After
+  /// `true` comes ``endSleep(until:)`` or ``stayAwake()``.
+  ///
+  /// Apart from ``sleep(until:)`` it serves a thread with several links: it prepares all of them,
+  /// waits for any, and ends the sleep of each with a deadline that has passed.
+  public mutating func prepareToSleep() -> Bool {
     armQueues()
     link.prepareToSleep()
-    if hasWork() {
-      link.stayAwake()
-      suppressQueues()
-      return .event
-    }
+    guard hasWork() else { return true }
+    stayAwake()
+    return false
+  }
+
+  /// Takes ``prepareToSleep()`` back.
+  public mutating func stayAwake() {
+    link.stayAwake()
+    suppressQueues()
+  }
+
+  /// Waits, after ``prepareToSleep()``, until an event or `deadline`, and is awake again.
+  public mutating func endSleep(until deadline: Instant?) -> WaitOutcome {
     let outcome = link.sleep(until: deadline)
     suppressQueues()
     return outcome

@@ -101,8 +101,6 @@ public struct DeviceSlot<Device: DeviceModel & ~Copyable>: ~Copyable {
 public struct DeviceCounters: Equatable, Sendable {
   /// Chains taken.
   public var chains: UInt64 = 0
-  /// Bytes the device wrote into chains.
-  public var bytesWritten: UInt64 = 0
   /// Notifications sent to the driver.
   public var notificationsSent: UInt64 = 0
   /// Notifications seen from the driver.

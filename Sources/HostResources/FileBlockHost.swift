@@ -74,6 +74,13 @@ public struct FileBlockHost: BlockHost, ~Copyable {
     try self.init(path: path, options: options, log: log)
   }
 
+  /// Whether `path` could be a medium if nobody else used it; nothing stays open.
+  ///
+  /// - Throws: why the file cannot be a medium.
+  public static func examine(_ path: String, isReadOnly: Bool) throws(FileBlockError) {
+    try OpenFile.examine(path, isReadOnly: isReadOnly)
+  }
+
   /// Looks at the file's size again, after the operator changed it; whether it is another one. A
   /// size that cannot be a medium's is ignored.
   public mutating func updateCapacity() -> Bool {

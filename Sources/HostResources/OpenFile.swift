@@ -133,3 +133,17 @@ struct OpenFile: Sendable {
     positionAlignment = Int(position)
   }
 }
+
+extension OpenFile {
+  /// Opens and looks at `path` without locking it or keeping it: whether it can be a medium as
+  /// soon as nobody else uses it.
+  static func examine(_ path: String, isReadOnly: Bool) throws(FileBlockError) {
+    var facts = cl_file_facts()
+    let descriptor = try open(path, isReadOnly ? 0 : Int32(CHF_WRITABLE))
+    defer { cl_close(descriptor) }
+    let known = unsafe cl_file_facts_of(descriptor, &facts)
+    guard known >= 0 else { throw .open(path: path, SystemError(Int32(-known))) }
+    guard facts.kind != 0 else { throw .badKind(path: path) }
+    guard facts.size > 0, facts.size % 512 == 0 else { throw .badSize(path: path, facts.size) }
+  }
+}

@@ -47,7 +47,8 @@ public struct ConsoleTool: Sendable {
     case .link(let link): try run(LinkDevicePath.open(link, slot: place.slot))
     case .vhostUser(let path):
       let bytes = ConsolePortDriver.memoryBytes(port: port) + (1 << 20)
-      try run(VhostUserDevicePath.open(path: path, memoryBytes: bytes))
+      try run(
+        VhostUserDevicePath.open(path: path, memoryBytes: bytes, patience: place.patience))
     }
   }
 

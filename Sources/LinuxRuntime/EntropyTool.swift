@@ -61,7 +61,9 @@ public struct EntropyTool: Sendable {
     switch place.face {
     case .link(let link): try run(LinkDevicePath.open(link, slot: place.slot))
     case .vhostUser(let path):
-      try run(VhostUserDevicePath.open(path: path, memoryBytes: depth * size + (1 << 20)))
+      let bytes = depth * size + (1 << 20)
+      try run(
+        VhostUserDevicePath.open(path: path, memoryBytes: bytes, patience: place.patience))
     }
   }
 

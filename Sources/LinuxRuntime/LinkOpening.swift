@@ -80,7 +80,7 @@ func explain(_ error: SimulatorPeerError, _ path: String, _ own: PeerID) -> Stri
   case .noServer(let cause):
     "link \(path): \(cause.text); is ivshmem-sim running there, and may you use its socket?"
   case .busy(_, let holder):
-    "link \(path): peer \(own.rawValue) is in use by pid \(holder); stop it or give peer=N"
+    "link \(path): peer \(own.rawValue) is in use by \(processText(holder)); stop it or give peer=N"
   case .noSuchPeer: "link \(path): it has no peer \(own.rawValue); give peer=N"
   case .badWelcome(let size):
     "link \(path): the server's answer of \(size) bytes is not understood; same version?"

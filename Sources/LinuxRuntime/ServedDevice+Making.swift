@@ -11,15 +11,6 @@ extension ServedDevice {
   /// Requests a block device may have in flight.
   static var slots: Int { 256 }
 
-  /// The same, for a process that keeps its devices: the books are never given back.
-  static func make(
-    _ specification: DeviceSpecification, wakeDescriptor: Int32,
-    log: @escaping @Sendable (String) -> Void
-  ) throws(UsageError) -> ServedDevice {
-    var arena = PrivateMemory.arena(2 << 20)
-    return try make(specification, wakeDescriptor: wakeDescriptor, arena: &arena, log: log)
-  }
-
   /// Opens the host resource of a device and puts the device in front of it; every link makes its
   /// devices here.
   ///
@@ -63,6 +54,14 @@ extension ServedDevice {
     }
   }
 
+  /// Whether a device could be made if nobody else used its host resource; nothing stays open.
+  static func examine(_ specification: DeviceSpecification) throws(UsageError) {
+    guard case .block(let block) = specification else { return }
+    do throws(FileBlockError) {
+      try FileBlockHost.examine(block.file, isReadOnly: block.isReadOnly)
+    } catch { throw UsageError(explain(error)) }
+  }
+
   private static func openFile(
     _ block: BlockSpecification, _ wakeDescriptor: Int32,
     _ log: @escaping @Sendable (String) -> Void
@@ -81,7 +80,7 @@ extension ServedDevice {
     case .badSize(let path, let size):
       "file \(path): \(size) bytes, expected a multiple of 512 and not 0; grow it with truncate"
     case .inUse(let path, let holder):
-      "file \(path): in use by \(holder > 0 ? "pid \(holder)" : "another process");"
+      "file \(path): in use by \(processText(holder));"
         + " stop it, or give readonly on both sides"
     case .system(let cause): "starting workers: \(cause.text)"
     }
@@ -114,33 +113,56 @@ extension ServedDevice {
     }
   }
 
-  /// What the device itself has counted: `"kind":"NAME","counter":N,...`, the inside of a JSON
-  /// object.
-  var countersJSON: String {
+  /// The name of the kind, as in ``DeviceSpecification``.
+  var kindName: String {
+    switch kind {
+    case .block: "block"
+    case .console: "console"
+    case .entropy: "entropy"
+    }
+  }
+
+  /// Gives what the device itself has counted, always in the same order.
+  func forEachCounter(slot: Int, _ body: (Counter, UInt64) -> Void) {
+    let scope = Counter.Scope.kind(kindName)
+    func say(_ name: String, _ value: UInt64) {
+      body(Counter(scope: scope, slot: slot, name: name), value)
+    }
     switch kind {
     case .block:
       let counters = block[0].counters
-      return "\"kind\":\"block\",\"reads\":\(counters.reads),\"writes\":\(counters.writes),"
-        + "\"flushes\":\(counters.flushes),\"discards\":\(counters.discards),"
-        + "\"bytesRead\":\(counters.bytesRead),\"bytesWritten\":\(counters.bytesWritten),"
-        + "\"ioErrors\":\(counters.ioErrors),\"unsupported\":\(counters.unsupported),"
-        + "\"malformed\":\(counters.malformed)"
+      say("reads", counters.reads)
+      say("writes", counters.writes)
+      say("flushes", counters.flushes)
+      say("discards", counters.discards)
+      say("identifications", counters.identifications)
+      say("bytesRead", counters.bytesRead)
+      say("bytesWritten", counters.bytesWritten)
+      say("bytesDiscarded", counters.bytesDiscarded)
+      say("ioErrors", counters.ioErrors)
+      say("outOfRange", counters.outOfRange)
+      say("readOnlyViolations", counters.readOnlyViolations)
+      say("hostErrors", counters.hostErrors)
+      say("unsupported", counters.unsupported)
+      say("malformed", counters.malformed)
     case .console:
       let counters = console[0].counters
-      return "\"kind\":\"console\",\"bytesToDriver\":\(counters.bytesToDriver),"
-        + "\"bytesFromDriver\":\(counters.bytesFromDriver),"
-        + "\"bytesDropped\":\(counters.bytesDropped),"
-        + "\"bytesLost\":\(console[0].host.lostCount),"
-        + "\"blockedChains\":\(counters.blockedChains),"
-        + "\"messagesFromDriver\":\(counters.messagesFromDriver),"
-        + "\"messagesToDriver\":\(counters.messagesToDriver),"
-        + "\"badMessages\":\(counters.badMessages),\"shortBuffers\":\(counters.shortBuffers),"
-        + "\"emergencyWrites\":\(counters.emergencyWrites)"
+      say("bytesToDriver", counters.bytesToDriver)
+      say("bytesFromDriver", counters.bytesFromDriver)
+      say("bytesDropped", counters.bytesDropped)
+      say("bytesLost", UInt64(console[0].host.lostCount))
+      say("blockedChains", counters.blockedChains)
+      say("messagesFromDriver", counters.messagesFromDriver)
+      say("messagesToDriver", counters.messagesToDriver)
+      say("badMessages", counters.badMessages)
+      say("shortBuffers", counters.shortBuffers)
+      say("emergencyWrites", counters.emergencyWrites)
     case .entropy:
       let counters = entropy[0].counters
-      return "\"kind\":\"entropy\",\"requests\":\(counters.requests),"
-        + "\"bytes\":\(counters.bytes),\"shortAnswers\":\(counters.shortAnswers),"
-        + "\"malformed\":\(counters.malformed)"
+      say("requests", counters.requests)
+      say("bytes", counters.bytes)
+      say("shortAnswers", counters.shortAnswers)
+      say("malformed", counters.malformed)
     }
   }
 }

@@ -12,11 +12,17 @@ import Virtqueue
 struct SiemensServedLink: ~Copyable {
   private var backend: SiemensBackend<SimulatorPeer, ServedDevice>
   private let wake: LocalWake
-  private let spin: UInt64
-  private let name: String
-  private let log: @Sendable (String) -> Void
+  private let options: BackendOptions
+  private let subject: String
   private var shown: SiemensPhase?
   private var isWaitShown = false
+  private var isGone = false
+  private var stopDeadline: Instant?
+  private var transactions: UInt64 = 0
+  private var attentionEnd: UInt64 = 0
+  private var looks: UInt32 = 0
+  /// Declared last: what lies in it goes first.
+  private let memory: PrivateBlocks
 
   /// How long the loop keeps looking after a transaction, in nanoseconds: a driver makes them one
   /// after the other and spins for each, which a sleep would let wait for a wake-up.
@@ -24,10 +30,10 @@ struct SiemensServedLink: ~Copyable {
   /// Private memory of a back-end with a device of 32 queues.
   private static var arenaBytes: Int { 4 << 20 }
 
-  /// Opens the device on a link that was joined.
+  /// Opens the device on a link that was joined, with its private memory.
   static func open(
     _ platform: consuming SimulatorPeer, _ specification: LinkSpecification,
-    _ devices: [DeviceSpecification], _ runner: BackendOptions
+    _ devices: [DeviceSpecification], _ options: BackendOptions, memory: PrivateBlocks
   ) throws(UsageError) -> SiemensServedLink {
     let link = specification.socketPath
     guard let first = devices.first, devices.count == 1 else {
@@ -35,8 +41,10 @@ struct SiemensServedLink: ~Copyable {
         "link \(link): \(devices.count) devices, the Siemens dialect carries one a link")
     }
     let wake = platform.localWake
+    var books = memory.arena(2 << 20)
     let device = try ServedDevice.make(
-      first, wakeDescriptor: wake.descriptor, log: runner.log)
+      first, wakeDescriptor: wake.descriptor, arena: &books,
+      log: options.resourceLog("link \(link)"))
     if let type = Dialect.deviceType(platform.deviceClass), type != device.deviceID {
       throw UsageError(
         "link \(link): its class is for a device of type \(type), the given one is of type"
@@ -45,112 +53,154 @@ struct SiemensServedLink: ~Copyable {
     let plan = try planSiemens(
       link, own: specification.own(.backEnd), platform.geometry,
       configurationSize: device.configurationSize)
-    var arena = PrivateMemory.arena(arenaBytes)
+    var arena = memory.arena(arenaBytes)
     guard
       let backend = SiemensBackend<SimulatorPeer, ServedDevice>(
         platform: platform, plan: plan, device: device, arena: &arena)
     else { preconditionFailure("4 MiB hold a device's queues") }
-    return SiemensServedLink(backend, wake, specification, runner)
+    return SiemensServedLink(backend, wake, specification, options, memory)
   }
 
   private init(
     _ backend: consuming SiemensBackend<SimulatorPeer, ServedDevice>, _ wake: LocalWake,
-    _ specification: LinkSpecification, _ runner: BackendOptions
+    _ specification: LinkSpecification, _ options: BackendOptions, _ memory: PrivateBlocks
   ) {
     self.backend = backend
     self.wake = wake
-    spin = runner.spinNanoseconds
-    name = specification.socketPath
-    log = runner.log
+    self.options = options
+    self.memory = memory
+    subject = BackendOptions.Face.link(specification).subject
   }
 
   /// The event that ends a sleep.
   var wakeDescriptor: Int32 { wake.descriptor }
 
-  /// Serves until `shouldStop` says so, then finishes what is in flight and sets State 0.
-  mutating func run(_ shouldStop: () -> Bool) -> LinkReport {
-    backend.start()
-    var transactions: UInt64 = 0
-    var idleSince: UInt64 = 0
-    var attentionEnd: UInt64 = 0
-    var looks = 0
-    while !shouldStop() {
-      let isBusy = backend.step()
-      if backend.phase != shown { show() }
-      if backend.counters.transactions != transactions {
-        transactions = backend.counters.transactions
-        attentionEnd = backend.platform.now().nanoseconds + Self.attention
-      }
-      if isBusy {
-        idleSince = 0
-        continue
-      }
-      if spin > 0 || attentionEnd > 0 {
-        // The clock costs as much as a look: read it now and then.
-        looks &+= 1
-        if looks & 15 != 0 {
-          Ordering.spinHint()
-          continue
-        }
-        let now = backend.platform.now().nanoseconds
-        if idleSince == 0 { idleSince = now }
-        if now < attentionEnd || now - idleSince < spin { continue }
-      }
-      idleSince = 0
-      attentionEnd = 0
-      if backend.waitsForFrontEndToLeave { sayWait() }
-      switch backend.sleep(until: nil) {
-      case .event, .deadline, .interrupted: break
-      case .gone:
-        log("link \(name): the simulator is gone")
-        return report()
-      }
-    }
-    drain()
-    return report()
+  private func say(_ text: String, _ level: LogRecord.Level = .info) {
+    options.note(level, subject, text)
   }
+
+  // MARK: The loop
+
+  mutating func begin() { backend.start() }
+
+  /// Looks once at everything; bounded.
+  mutating func turn() -> LinkTurn {
+    if isGone { return .ended }
+    if let stopDeadline, backend.isQuiet || backend.platform.now() >= stopDeadline {
+      backend.leave()
+      say("left")
+      return .ended
+    }
+    let isBusy = backend.step()
+    if backend.phase != shown { show() }
+    if backend.counters.transactions != transactions {
+      transactions = backend.counters.transactions
+      attentionEnd = backend.platform.now().nanoseconds + Self.attention
+    }
+    return isBusy || isAttentive() ? .busy : .idle
+  }
+
+  private mutating func isAttentive() -> Bool {
+    guard attentionEnd != 0 else { return false }
+    Ordering.spinHint()
+    // The clock costs as much as a look: read it now and then.
+    looks &+= 1
+    if looks & 15 == 0, backend.platform.now().nanoseconds >= attentionEnd { attentionEnd = 0 }
+    return attentionEnd != 0
+  }
+
+  /// Takes no new requests; ``turn()`` ends the link when nothing is in flight.
+  mutating func beginStop() {
+    guard stopDeadline == nil else { return }
+    stopDeadline = backend.platform.now().advanced(
+      byNanoseconds: BackendLink.drainNanoseconds)
+    backend.quiesce()
+  }
+
+  /// Whether a front-end is there, and when the link has to be turned even if nothing wakes it.
+  mutating func tellState(_ body: (Bool, UInt64?) -> Void) {
+    let repetition = backend.repetition?.nanoseconds
+    let stop = stopDeadline?.nanoseconds
+    body(backend.phase == .serving, repetition.map { min($0, stop ?? .max) } ?? stop)
+  }
+
+  /// Sleeps on the link's own events.
+  mutating func sleep() {
+    if backend.waitsForFrontEndToLeave { sayWait() }
+    note(backend.sleep(until: stopDeadline))
+  }
+
+  mutating func prepareToSleep() -> Bool {
+    if backend.waitsForFrontEndToLeave { sayWait() }
+    return backend.prepareToSleep()
+  }
+
+  mutating func stayAwake() { backend.stayAwake() }
+
+  /// Is awake again after others have waited; takes what came.
+  mutating func endSleep() { note(backend.endSleep(until: Instant(nanoseconds: 0))) }
+
+  /// Looks whether the platform is still there, without sleeping.
+  mutating func peek() { note(backend.platform.wait(until: Instant(nanoseconds: 0))) }
+
+  private mutating func note(_ outcome: WaitOutcome) {
+    guard outcome == .gone, !isGone else { return }
+    isGone = true
+    say("the simulator is gone", .error)
+  }
+
+  /// Lets `epoll` watch what wakes this link.
+  func addWaits(to epoll: Int32, tag: UInt64) throws(SystemError) {
+    try backend.platform.addWaits(to: epoll, tag: tag)
+  }
+
+  func removeWaits(from epoll: Int32) { backend.platform.removeWaits(from: epoll) }
 
   private mutating func show() {
     shown = backend.phase
     switch backend.phase {
     case .withdrawn: break
-    case .offered: log("link \(name): Siemens dialect, waiting for its front-end")
-    case .serving: log("link \(name): up (Siemens dialect)")
+    case .offered: say("Siemens dialect, waiting for its front-end")
+    case .serving: say("up (Siemens dialect)")
     }
   }
 
   private mutating func sayWait() {
     guard !isWaitShown else { return }
     isWaitShown = true
-    log(
-      "link \(name): its front-end belongs to an earlier back-end and cannot be taken over;"
-        + " bind its driver again or restart its cell")
+    say(
+      "its front-end belongs to an earlier back-end and cannot be taken over;"
+        + " bind its driver again or restart its cell", .warning)
   }
 
-  /// Ends what is in flight, at most five seconds, then leaves.
-  private mutating func drain() {
-    backend.quiesce()
-    let end = backend.platform.now().advanced(byNanoseconds: 5_000_000_000)
-    while !backend.isQuiet, backend.platform.now() < end {
-      if !backend.step() { _ = backend.sleep(until: end) }
-    }
-    backend.leave()
-    log("link \(name): left")
-  }
+  // MARK: Numbers
 
-  private func report() -> LinkReport {
+  /// Gives every number with its meaning, always in the same order.
+  mutating func forEachCounter(_ body: (Counter, UInt64) -> Void) {
     let count = backend.counters
-    var json = "{\"link\":\"\(name)\",\"dialect\":\"siemens\",\"pairings\":\(count.pairings),"
-    json += "\"losses\":\(count.losses),\"doorbells\":\(count.doorbells),"
-    json += "\"secondDoorbells\":\(count.secondDoorbells),\"sleeps\":\(count.sleeps),"
-    json += "\"strayTransactions\":\(count.strayTransactions),"
-    json += "\"orphanedTransactions\":\(count.orphanedTransactions),"
-    json += "\"abandonments\":\(count.abandonments),\"devices\":[{\"slot\":0,"
-    json += "\"chains\":\(count.chains),\"transactions\":\(count.transactions),"
-    json += "\"refusals\":\(count.refusals),\"queueErrors\":\(count.queueErrors),"
-    json += "\"resets\":\(count.resets)," + backend.device.countersJSON + "}]}"
-    return LinkReport(json: json)
+    func say(_ name: String, _ value: UInt64, slot: Int = -1) {
+      body(Counter(scope: slot < 0 ? .link : .device, slot: slot, name: name), value)
+    }
+    say("up", backend.phase == .serving && !isGone ? 1 : 0)
+    say("pairings", count.pairings)
+    say("losses", count.losses)
+    say("doorbells", count.doorbells)
+    say("secondDoorbells", count.secondDoorbells)
+    say("sleeps", count.sleeps)
+    say("strayTransactions", count.strayTransactions)
+    say("orphanedTransactions", count.orphanedTransactions)
+    say("abandonments", count.abandonments)
+    say("headerRepairs", count.repairs)
+    say("chains", count.chains, slot: 0)
+    say("transactions", count.transactions, slot: 0)
+    say("refusals", count.refusals, slot: 0)
+    say("queueErrors", count.queueErrors, slot: 0)
+    say("resets", count.resets, slot: 0)
+    backend.device.forEachCounter(slot: 0, body)
   }
+
+  /// The kind of the device.
+  var kinds: [String] { [backend.device.kindName] }
 }
 
 /// Where header and pool lie, or one line with the way out.

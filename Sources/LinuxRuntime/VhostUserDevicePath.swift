@@ -12,6 +12,8 @@ import Virtqueue
 /// configuration changed: it is read at the start.
 struct VhostUserDevicePath: DevicePath, ~Copyable {
   private let path: String
+  /// How long one answer may take.
+  private let patience: UInt64
   private let memory: DriverMemory
   private let wake: Descriptor
   private var connection: VhostUserFrontend?
@@ -25,27 +27,29 @@ struct VhostUserDevicePath: DevicePath, ~Copyable {
   private var entries = [cl_poll_entry](
     repeating: cl_poll_entry(), count: DeviceLimits.queues + 2)
 
-  /// How long one answer may take.
-  private static var patience: UInt64 { 5_000_000_000 }
-
   /// Prepares `memoryBytes` for rings and buffers.
-  static func open(path: String, memoryBytes: Int) throws(ClientError) -> VhostUserDevicePath {
+  ///
+  /// - Parameter patience: how long one answer may take, in nanoseconds.
+  static func open(
+    path: String, memoryBytes: Int, patience: UInt64
+  ) throws(ClientError) -> VhostUserDevicePath {
     var arena = PrivateMemory.arena(1 << 20)
     do throws(VhostUserFrontendError) {
       let memory = try DriverMemory.make((memoryBytes + 0xfffff) & ~0xfffff, arena: &arena)
-      return VhostUserDevicePath(path, memory, try makeWakeEvent(), &arena)
+      return VhostUserDevicePath(path, patience, memory, try makeWakeEvent(), &arena)
     } catch { throw .failed("--vhost-user \(path): \(error.text)") }
   }
 
   private init(
-    _ path: String, _ memory: consuming DriverMemory, _ wake: consuming Descriptor,
-    _ arena: inout PrivateArena
+    _ path: String, _ patience: UInt64, _ memory: consuming DriverMemory,
+    _ wake: consuming Descriptor, _ arena: inout PrivateArena
   ) {
     let count = memory.region.count
     guard let pool = BufferPool(window: 0..<count, blockSize: 4096, arena: &arena) else {
       preconditionFailure("1 MiB holds the books")
     }
     self.path = path
+    self.patience = patience
     self.memory = memory
     self.wake = wake
     self.pool = pool
@@ -78,7 +82,9 @@ struct VhostUserDevicePath: DevicePath, ~Copyable {
   mutating func allocate(_ count: Int, _ use: BufferUse) -> BufferSegment? { pool.allocate(count) }
 
   private func failed(_ error: VhostUserFrontendError) -> PathError {
-    .failed(.failed("--vhost-user \(path): \(error.text)"))
+    // A back-end that dies in the middle.
+    if case .message(.closed) = error { return .lost }
+    return .failed(.failed("--vhost-user \(path): \(error.text)"))
   }
 
   mutating func negotiate(
@@ -88,7 +94,7 @@ struct VhostUserDevicePath: DevicePath, ~Copyable {
     queues = []
     do throws(VhostUserFrontendError) {
       if connection == nil {
-        connection = try VhostUserFrontend.connect(path: path, patience: Self.patience)
+        connection = try VhostUserFrontend.connect(path: path, patience: patience)
       }
       agreed = try connection!.negotiate(
         wanted: wanted.union(.version1).union(.eventIndex), memory: memory)
@@ -173,7 +179,7 @@ struct VhostUserDevicePath: DevicePath, ~Copyable {
   mutating func waitForBackend(until deadline: UInt64) throws(ClientError) {
     while true {
       do throws(VhostUserFrontendError) {
-        connection = try VhostUserFrontend.connect(path: path, patience: Self.patience)
+        connection = try VhostUserFrontend.connect(path: path, patience: patience)
         return
       } catch {
         guard cl_monotonic_ns() < deadline else {

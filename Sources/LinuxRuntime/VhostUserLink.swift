@@ -1,4 +1,5 @@
 import CLinux
+import CService
 public import CommandOptions
 import LinuxSupport
 import SharedMemory
@@ -25,8 +26,7 @@ public struct VhostUserLink: ~Copyable {
   }
 
   private let path: String
-  private let spin: UInt64
-  private let log: @Sendable (String) -> Void
+  private let options: BackendOptions
   private let listener: ListeningSocket
   private let epoll: Descriptor
   private let wake: Descriptor
@@ -43,47 +43,60 @@ public struct VhostUserLink: ~Copyable {
   /// Somebody waits to be accepted.
   private var hasKnock = false
   private var tags = [UInt64](repeating: 0, count: 32)
+  private var turns = 0
+  private var stopDeadline: UInt64?
+  /// Declared last: what lies in it goes first.
+  private let memory: PrivateBlocks
 
   /// Messages carried out before the rings are looked at again.
   private static var messageLimit: Int { 64 }
   /// Steps between two looks at the descriptors while there is work.
   private static var stepsPerLook: Int { 16 }
 
-  /// Opens the device and listens on the socket; nothing is half-started when this throws.
+  /// Opens the device and listens on the socket, with their private memory; nothing
+  /// is half-started when this throws.
   public static func open(
-    path: String, device specification: DeviceSpecification, _ runner: BackendOptions
+    path: String, device specification: DeviceSpecification, _ options: BackendOptions,
+    memory: PrivateBlocks
   ) throws(UsageError) -> VhostUserLink {
     let wake = try checked(path, cl_eventfd())
+    var books = memory.arena(2 << 20)
     let device = try ServedDevice.make(
-      specification, wakeDescriptor: wake.number, log: runner.log)
+      specification, wakeDescriptor: wake.number, arena: &books,
+      log: options.resourceLog("vhost-user \(path)"))
     do throws(SystemError) {
       let epoll = try Descriptor(cl_epoll())
-      let served = try makeServed(device, epoll.number)
+      let served = try makeServed(device, epoll.number, memory)
       let listener = try ListeningSocket(path)
       for (number, tag) in [(listener.number, Tag.listener), (wake.number, Tag.wake)] {
         _ = try SystemError.check(cl_epoll_add(epoll.number, number, tag, 1))
       }
-      return VhostUserLink(path, runner, listener, epoll, wake, served)
-    } catch { throw UsageError("--vhost-user \(path): \(ListeningSocket.explain(error))") }
+      return VhostUserLink(path, options, listener, epoll, wake, served, memory)
+    } catch {
+      let holder = error.code == SystemError.addressInUse ? unsafe cs_socket_holder(path) : 0
+      throw UsageError(
+        "--vhost-user \(path): \(ListeningSocket.explain(error))"
+          + (holder > 0 ? ": \(processText(holder))" : ""))
+    }
   }
 
   private static func makeServed(
-    _ device: consuming ServedDevice, _ epoll: Int32
+    _ device: consuming ServedDevice, _ epoll: Int32, _ memory: PrivateBlocks
   ) throws(SystemError) -> VhostUserDevice<ServedDevice> {
-    var arena = PrivateMemory.arena(
+    var arena = memory.arena(
       VhostUserDevice<ServedDevice>.privateBytes(
         queues: device.queueCount, size: Int(device.maximumQueueSize.rawValue)))
     return try VhostUserDevice<ServedDevice>.make(device, epoll: epoll, arena: &arena)
   }
 
   private init(
-    _ path: String, _ runner: BackendOptions, _ listener: consuming ListeningSocket,
+    _ path: String, _ options: BackendOptions, _ listener: consuming ListeningSocket,
     _ epoll: consuming Descriptor, _ wake: consuming Descriptor,
-    _ served: consuming VhostUserDevice<ServedDevice>
+    _ served: consuming VhostUserDevice<ServedDevice>, _ memory: PrivateBlocks
   ) {
     self.path = path
-    spin = runner.spinNanoseconds
-    log = runner.log
+    self.options = options
+    self.memory = memory
     self.listener = listener
     self.epoll = epoll
     self.wake = wake
@@ -93,41 +106,75 @@ public struct VhostUserLink: ~Copyable {
   /// The event that ends a sleep.
   public var wakeDescriptor: Int32 { wake.number }
 
-  private func say(_ text: String) { log("vhost-user \(path): \(text)") }
+  private func say(_ text: String, _ level: LogRecord.Level = .info) {
+    options.note(level, "vhost-user \(path)", text)
+  }
 
   // MARK: The loop
 
-  /// Serves until `shouldStop` says so.
-  public mutating func run(_ shouldStop: () -> Bool) -> LinkReport {
-    say("waiting for a front-end")
-    var idleSince: UInt64 = 0
-    var steps = 0
-    while !shouldStop() {
-      let isBusy = advance()
-      steps &+= 1
-      if isBusy || hasInput {
-        idleSince = 0
-        if steps % Self.stepsPerLook == 0 { look(timeout: 0) }
-        continue
-      }
-      if spin > 0, phase == .connected {
-        if steps & 15 != 0 {
-          Ordering.spinHint()
-          continue
-        }
-        let now = cl_monotonic_ns()
-        if idleSince == 0 { idleSince = now }
-        if now - idleSince < spin {
-          look(timeout: 0)
-          continue
-        }
-      }
-      idleSince = 0
-      if served.prepareToSleep() { look(timeout: -1) }
-      served.wake()
+  mutating func begin() { say("waiting for a front-end") }
+
+  /// Looks once at everything; bounded.
+  mutating func turn() -> LinkTurn {
+    if let stopDeadline, phase == .idle || cl_monotonic_ns() >= stopDeadline {
+      say("left")
+      return .ended
     }
-    return finish()
+    let isBusy = advance()
+    turns &+= 1
+    if turns % Self.stepsPerLook == 0 { look(timeout: 0) }
+    return isBusy || hasInput ? .busy : .idle
   }
+
+  /// Ends the connection; ``turn()`` ends the link when nothing is in flight.
+  mutating func beginStop() {
+    guard stopDeadline == nil else { return }
+    if phase == .connected { end(.closed(inMessage: false)) }
+    stopDeadline = cl_monotonic_ns() + BackendLink.drainNanoseconds
+  }
+
+  /// Whether a front-end is there, and when the link has to be turned even if nothing wakes it.
+  mutating func tellState(_ body: (Bool, UInt64?) -> Void) {
+    body(phase == .connected, stopDeadline)
+  }
+
+  /// Sleeps on the link's own events.
+  mutating func sleep() {
+    guard prepareToSleep() else { return }
+    var timeout: Int64 = -1
+    if let stopDeadline {
+      let now = cl_monotonic_ns()
+      timeout = stopDeadline > now ? Int64(clamping: stopDeadline - now) : 0
+    }
+    look(timeout: timeout)
+    served.wake()
+  }
+
+  mutating func prepareToSleep() -> Bool {
+    guard served.prepareToSleep() else {
+      served.wake()
+      return false
+    }
+    return true
+  }
+
+  mutating func stayAwake() { served.wake() }
+
+  /// Is awake again after others have waited; takes what came.
+  mutating func endSleep() {
+    look(timeout: 0)
+    served.wake()
+  }
+
+  /// Looks at the descriptors without sleeping.
+  mutating func peek() { look(timeout: 0) }
+
+  /// Lets another `epoll` watch everything that wakes this link.
+  func addWaits(to other: Int32, tag: UInt64) throws(SystemError) {
+    _ = try SystemError.check(cl_epoll_add(other, epoll.number, tag, 0))
+  }
+
+  func removeWaits(from other: Int32) { cl_epoll_remove(other, epoll.number) }
 
   /// One step of everything; whether something moved.
   private mutating func advance() -> Bool {
@@ -136,7 +183,9 @@ public struct VhostUserLink: ~Copyable {
     case .connected:
       do throws(VhostUserError) {
         let moved = try served.step(isDraining: isWaiting)
-        if let broken = served.takeBrokenRing() { say(broken.text + "; the ring has stopped") }
+        if let broken = served.takeBrokenRing() {
+          say(broken.text + "; the ring has stopped", .warning)
+        }
         return try isWaiting || hasInput ? carryOutMessages() || moved : moved
       } catch {
         end(error)
@@ -163,7 +212,7 @@ public struct VhostUserLink: ~Copyable {
       say("the front-end left")
     } else {
       served.noteViolation()
-      say("the connection is ended: \(error.text)")
+      say("the connection is ended: \(error.text)", .warning)
     }
     if let open = socket.take() { cl_epoll_remove(epoll.number, open.descriptor.number) }
     message.clear()
@@ -241,8 +290,8 @@ public struct VhostUserLink: ~Copyable {
       guard result >= 0 else { return }
       let connection = Descriptor(owning: Int32(truncatingIfNeeded: result))
       let pid = cl_peer_pid(connection.number)
-      guard phase == .idle else {
-        say("pid \(pid) was turned away: a front-end is connected already")
+      guard phase == .idle, stopDeadline == nil else {
+        say("\(processText(pid)) was turned away: a front-end is connected already", .warning)
         continue
       }
       guard cl_epoll_add(epoll.number, connection.number, Tag.socket, 1) >= 0 else { continue }
@@ -255,23 +304,27 @@ public struct VhostUserLink: ~Copyable {
     }
   }
 
-  // MARK: The end
+  // MARK: Numbers
 
-  private mutating func finish() -> LinkReport {
-    if phase == .connected { end(.closed(inMessage: false)) }
-    let deadline = cl_monotonic_ns() + 5_000_000_000
-    while phase == .ending, cl_monotonic_ns() < deadline {
-      if !advance() { look(timeout: 100_000_000) }
-    }
-    say("left")
+  /// Gives every number with its meaning, always in the same order.
+  mutating func forEachCounter(_ body: (Counter, UInt64) -> Void) {
     let count = served.counters
-    var json = "{\"vhostUser\":\"\(path)\",\"connections\":\(count.connections),"
-    json += "\"messages\":\(count.messages),\"violations\":\(count.violations),"
-    json += "\"calls\":\(count.calls),\"devices\":[{\"slot\":0,\"chains\":\(count.chains),"
-    json += "\"resumed\":\(count.resumed),\"queueErrors\":\(count.queueErrors),"
-    json += served.device.countersJSON + "}]}"
-    return LinkReport(json: json)
+    func say(_ name: String, _ value: UInt64, slot: Int = -1) {
+      body(Counter(scope: slot < 0 ? .vhostUser : .device, slot: slot, name: name), value)
+    }
+    say("up", phase == .connected ? 1 : 0)
+    say("connections", count.connections)
+    say("messages", count.messages)
+    say("violations", count.violations)
+    say("calls", count.calls)
+    say("chains", count.chains, slot: 0)
+    say("resumed", count.resumed, slot: 0)
+    say("queueErrors", count.queueErrors, slot: 0)
+    served.device.forEachCounter(slot: 0, body)
   }
+
+  /// The kind of the device.
+  var kinds: [String] { [served.device.kindName] }
 }
 
 private func checked(_ path: String, _ result: Int) throws(UsageError) -> Descriptor {

@@ -50,6 +50,8 @@ extension SystemError {
   public static var notSupported: Int32 { 95 }
   /// EADDRINUSE: somebody has this address.
   public static var addressInUse: Int32 { 98 }
+  /// ETIMEDOUT: no answer.
+  public static var timedOut: Int32 { 110 }
   /// ECONNRESET: the other side is gone.
   public static var connectionReset: Int32 { 104 }
 }

@@ -60,6 +60,8 @@ public struct SiemensBackend<P: Platform & ~Copyable, Device: DeviceModel & ~Cop
   var generation: UInt32 = 0
   /// Queues whose last doorbell was not yet repeated, one bit each.
   var unconfirmed: UInt32 = 0
+  /// When doorbells have to be repeated, or the header looked after, while it is slept.
+  public private(set) var repetition: Instant?
   /// What is written down for the next back-end, if somebody keeps it.
   var book: SiemensBook?
   var order: UInt64 = 1
@@ -235,6 +237,14 @@ public struct SiemensBackend<P: Platform & ~Copyable, Device: DeviceModel & ~Cop
   /// Sleeps until something moves, a local completion arrives or `deadline` passes; returns at
   /// once when the last look finds anything.
   public mutating func sleep(until deadline: Instant?) -> WaitOutcome {
+    guard prepareToSleep() else { return .event }
+    return endSleep(until: deadline)
+  }
+
+  /// Asks everyone for a wake-up and looks for the last time; whether it may be slept now. After
+  /// `true` comes ``endSleep(until:)`` or ``stayAwake()``: a thread with several links prepares all
+  /// of them, waits for any until the earliest ``repetition``, and ends the sleep of each.
+  public mutating func prepareToSleep() -> Bool {
     for queue in 0..<queues.count where queues.isOccupied(queue) {
       queues[queue].armNotifications()
     }
@@ -243,28 +253,45 @@ public struct SiemensBackend<P: Platform & ~Copyable, Device: DeviceModel & ~Cop
     // Pairs with the driver's barrier between its store (index, transaction) and its look at the
     // ring's flags or its doorbell: either it rings an armed peer, or the look below sees it.
     Ordering.fullFence()
-    let outcome: WaitOutcome
-    if hasWork() {
-      platform.setInterruptsEnabled(false)
-      outcome = .event
-    } else {
-      outcome = wait(until: deadline)
+    guard !hasWork() else {
+      stayAwake()
+      return false
     }
+    repetition = nil
+    if unconfirmed != 0 || phase == .offered {
+      let patience =
+        unconfirmed != 0 ? SiemensLimits.secondDoorbell : SiemensLimits.headerCheck
+      repetition = platform.now().advanced(byNanoseconds: patience)
+    }
+    return true
+  }
+
+  /// Takes ``prepareToSleep()`` back.
+  public mutating func stayAwake() {
+    platform.setInterruptsEnabled(false)
+    suppressQueues()
+  }
+
+  /// Waits, after ``prepareToSleep()``, until an event or `deadline`, and is awake again.
+  public mutating func endSleep(until deadline: Instant?) -> WaitOutcome {
+    let outcome = wait(until: deadline)
+    suppressQueues()
+    return outcome
+  }
+
+  private mutating func suppressQueues() {
     for queue in 0..<queues.count where queues.isOccupied(queue) {
       queues[queue].suppressNotifications()
     }
-    return outcome
   }
 
   /// Waits, at most until there is something to repeat (doorbells) or to look after (the header).
   private mutating func wait(until deadline: Instant?) -> WaitOutcome {
     counters.sleeps &+= 1
-    guard unconfirmed != 0 || phase == .offered else { return waitDisarming(until: deadline) }
-    let own = platform.now().advanced(
-      byNanoseconds: unconfirmed != 0 ? SiemensLimits.secondDoorbell : SiemensLimits.headerCheck)
-    let isEarlier = deadline.map { own < $0 } ?? true
-    let outcome = waitDisarming(until: isEarlier ? own : deadline)
-    guard outcome == .deadline, isEarlier else { return outcome }
+    guard let repetition else { return waitDisarming(until: deadline) }
+    let isEarlier = deadline.map { repetition < $0 } ?? true
+    let outcome = waitDisarming(until: isEarlier ? repetition : deadline)
+    guard outcome == .deadline, isEarlier || platform.now() >= repetition else { return outcome }
     if unconfirmed != 0 { repeatDoorbells() }
     return .event
   }

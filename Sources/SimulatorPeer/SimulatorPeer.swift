@@ -220,6 +220,24 @@ extension SimulatorPeer {
     return outcome == .event || entries[16].revents == 0 ? outcome : .gone
   }
 
+  /// Lets `epoll` watch everything that ends this peer's wait, for a thread that waits for several
+  /// links. Whoever was woken calls ``wait(until:)`` with a deadline that has passed: it consumes
+  /// what came.
+  public func addWaits(to epoll: Int32, tag: UInt64) throws(SystemError) {
+    let own = Int(peerID.rawValue) * Int(vectorCount)
+    for vector in 0..<Int(vectorCount) {
+      _ = try SystemError.check(cl_epoll_add(epoll, events[own + vector], tag, 0))
+    }
+    _ = try SystemError.check(cl_epoll_add(epoll, socket.number, tag, 0))
+  }
+
+  /// Takes ``addWaits(to:tag:)`` back.
+  public func removeWaits(from epoll: Int32) {
+    let own = Int(peerID.rawValue) * Int(vectorCount)
+    for vector in 0..<Int(vectorCount) { cl_epoll_remove(epoll, events[own + vector]) }
+    cl_epoll_remove(epoll, socket.number)
+  }
+
   /// CLOCK_MONOTONIC.
   public func now() -> Instant { Instant(nanoseconds: cl_monotonic_ns()) }
 

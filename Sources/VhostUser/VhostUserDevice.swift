@@ -191,7 +191,6 @@ public struct VhostUserDevice<Device: DeviceModel & ~Copyable>: ~Copyable {
       guard queues.isOccupied(queue),
         queues[queue].complete(completion.ticket, written: completion.written)
       else { continue }
-      counters.bytesWritten &+= UInt64(completion.written)
       noteReturned(completion.ticket.head, queue)
     }
     return found

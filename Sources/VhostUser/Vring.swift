@@ -39,8 +39,6 @@ public struct VhostUserCounters: Equatable, Sendable {
   public var chains: UInt64 = 0
   /// Chains taken again after an earlier back-end had died with them.
   public var resumed: UInt64 = 0
-  /// Bytes the device wrote into chains.
-  public var bytesWritten: UInt64 = 0
   /// Calls sent to the driver.
   public var calls: UInt64 = 0
   /// Rings the driver broke.

@@ -11,8 +11,9 @@ struct GenerateCommand: ParsableCommand {
     discussion: """
       The description names a board, guest cells and links; docs/board-yaml.md has
       every key, and cell-configs/ a description for each known board. Addresses,
-      device numbers and interrupts are chosen; --explain says what and why. Nothing
-      is written when something cannot work.
+      device numbers and interrupts are chosen; --explain says what and why. A folder
+      that was written before keeps its places (placement.yaml): a change of the
+      description moves nothing else. Nothing is written when something cannot work.
 
       examples:
         ivshmem-cell gen cell-configs/imx8mp/setup.yaml --out build
@@ -35,6 +36,9 @@ struct GenerateCommand: ParsableCommand {
   @Flag(help: "Replace files in the folder that differ from what is generated.")
   var force = false
 
+  @Flag(help: "Choose every place anew: do not read the folder's placement.yaml.")
+  var fresh = false
+
   @Flag(help: "Write nothing; say what would be written.")
   var dryRun = false
 
@@ -55,7 +59,8 @@ struct GenerateCommand: ParsableCommand {
     }
     let generation: Generation
     do throws(GenerateError) {
-      generation = try Generator.generate(yaml: text, file: setup, load: OutputFolder.text)
+      generation = try Generator.generate(
+        yaml: text, file: setup, keeping: try placement(), load: OutputFolder.text)
     } catch {
       let report = GenerationReport(error)
       if json { print(report.json) } else { for line in report.findingLines { writeLine(line) } }
@@ -70,6 +75,12 @@ struct GenerateCommand: ParsableCommand {
       for line in report.findingLines { writeLine(line) }
       print(report.text(explains: explain))
     }
+  }
+
+  /// What the last run into this folder chose.
+  private func placement() throws(GenerateError) -> Placement {
+    guard let out, !fresh else { return Placement() }
+    return try OutputFolder.placement(in: out)
   }
 
   private func write(

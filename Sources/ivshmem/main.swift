@@ -13,6 +13,8 @@ let usage = """
     ivshmem frontend entropy --link sim:PATH --bytes N
                                                     random bytes to standard output
     ivshmem status --link sim:PATH [--json]         registers, queues, counters; read-only
+    ivshmem backend ACTION --control PATH           ask a running ivshmem-backend;
+                                                    ACTION: \(ControlTool.actions)
     ivshmem cell check|gen|show|diff ...            cell configurations: starts ivshmem-cell
     ivshmem sim --socket PATH ...                   a link between processes: starts ivshmem-sim
     ivshmem help                                    this text
@@ -29,6 +31,9 @@ let usage = """
   options of status:
   \(CommandOptions.help(StatusTool.options))
 
+  options of backend:
+  \(CommandOptions.help(ControlTool.options))
+
   examples:
     ivshmem frontend block info --link sim:/tmp/link.sock
     ivshmem frontend block read --link sim:/tmp/link.sock --file copy.img
@@ -37,6 +42,7 @@ let usage = """
     echo hello | ivshmem frontend console --vhost-user /run/console.sock
     ivshmem frontend entropy --link sim:/tmp/link.sock --slot 2 --bytes 32 --hex
     ivshmem status --link sim:/tmp/link.sock --json
+    ivshmem backend reload --control /run/ivshmem-backend/board.ctl
   A console ends with Ctrl-], or some time after the end of a piped input. Where it has several
   ports, nothing is sent while nobody is at a port's other end.
   exit status: 0 done, 1 it failed, 2 wrong usage or something cannot be opened, 130 interrupted
@@ -102,12 +108,17 @@ func run() -> Int32 {
       if let given = try parse(Array(words.dropFirst()), StatusTool.options) {
         try checked { () throws(UsageError) in try StatusTool(given).run() }
       }
+    case "backend":
+      if let given = try parse(Array(words.dropFirst()), ControlTool.options) {
+        return try checked { () throws(UsageError) in try ControlTool(given).run() }
+      }
     case "cell": return start("ivshmem-cell")
     case "sim": return start("ivshmem-sim")
     default:
       throw .usage(
         UsageError(
-          "unknown command '\(words.first ?? "")'; known are: frontend, status, cell, sim, help"))
+          "unknown command '\(words.first ?? "")'; known are: frontend, status, backend, cell,"
+            + " sim, help"))
     }
     return 0
   } catch {

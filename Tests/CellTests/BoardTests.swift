@@ -131,6 +131,9 @@ struct CompilerTests {
 enum Compiler {
   static let isThere = find("dtc") != nil && find("fdtdump") != nil
 
+  /// Whether C can be compiled, and the bytes taken out of it.
+  static let canCompile = find("gcc") != nil && find("objcopy") != nil
+
   static func find(_ name: String) -> String? {
     (ProcessInfo.processInfo.environment["PATH"] ?? "/usr/bin").split(separator: ":")
       .map { "\($0)/\(name)" }.first { FileManager.default.isExecutableFile(atPath: $0) }

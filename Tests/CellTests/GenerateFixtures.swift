@@ -21,9 +21,13 @@ enum Repository {
     "imx95",
   ]
 
-  static func generate(_ board: String) throws -> Generation {
+  /// What `cell-configs/regenerate` makes: the committed places are kept.
+  static func generate(_ board: String, isFresh: Bool = false) throws -> Generation {
     let path = "cell-configs/\(board)/setup.yaml"
-    return try Generator.generate(yaml: try text(path), file: path, load: load)
+    let kept = "cell-configs/\(board)/placement.yaml"
+    return try Generator.generate(
+      yaml: try text(path), file: path,
+      keeping: isFresh ? Placement() : try Placement(yaml: try text(kept), file: kept), load: load)
   }
 }
 
@@ -48,8 +52,10 @@ enum Setups {
       exchange: {kind: native, guest: inmate}
     """
 
-  static func generate(_ text: String) throws(GenerateError) -> Generation {
-    try Generator.generate(yaml: text, file: "setup.yaml", load: Repository.load)
+  static func generate(
+    _ text: String, keeping kept: Placement = Placement()
+  ) throws(GenerateError) -> Generation {
+    try Generator.generate(yaml: text, file: "setup.yaml", keeping: kept, load: Repository.load)
   }
 
   /// `good` with one part replaced; the part has to be there.

@@ -155,6 +155,16 @@ struct SetupErrorTests {
       ("{name: Guest memory, address: 0xc0000000", "{name: G, address: 0xd0000000", "E51"),
       ("guests: [154, 56, 60]", "guests: [154, 156]", "E21"),
       ("count: 384", "count: 200", "Y03"),
+      ("mpidr: 0x1,", "mpidr: 0x0,", "E53"),
+      ("clock-names: [ipg, per]", "clock-names: []", "Y03"),
+      ("guests: [154, 56, 60]", "guests: [154, 56, 60, 380, 0xffffffff]", "Y03"),
+      ("size: 979M", "size: 1024G", "E52"), ("size: 979M", "size: 1025G", "Y03"),
+      (
+        "debug-console: uart2",
+        "debug-console: uart2\niommu: {type: 4, address: 0x51400000, size: 4G}", "Y03"
+      ),
+      ("0xfdc00000, size: 4M", "0xfdc00000, size: 0", "Y03"),
+      ("timer: {flags: 8", "timer: {flags: 8, speed: 1", "Y02"),
     ])
   func contradictingBoardsAreRefused(old: String, new: String, rule: String) throws {
     let good = try Repository.text("cell-configs/imx8mp/board.yaml")

@@ -54,7 +54,7 @@ import Testing
         return
       }
       seed += 1
-    } while Date() < end || seed < Self.firstSeed + 300
+    } while Date() < end || seed < Self.firstSeed + 150
     if Self.fuzzSeconds > 0 {
       print("\(target.rawValue): \(seed - Self.firstSeed) runs, \(player.summary)")
     }

@@ -159,7 +159,8 @@ import Testing
   @Test func linksInPagesLeadSomewhere() throws {
     let pages = [
       "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/architecture.md",
-      "docs/protocol.md", "docs/porting.md", "docs/conformance.md", "Models/README.md",
+      "docs/protocol.md", "docs/porting.md", "docs/testing.md", "docs/conformance.md",
+      "Models/README.md",
     ]
     for page in pages {
       let url = Self.root.appendingPathComponent(page)

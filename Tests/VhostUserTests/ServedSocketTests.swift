@@ -1,11 +1,12 @@
 import CLinux
 import CommandOptions
 import Foundation
-import LinuxRuntime
 import LinuxSupport
 import Testing
 import VhostUser
 import VirtioDevice
+
+@testable import LinuxRuntime
 
 /// A vhost-user socket served on a thread of this process.
 @safe
@@ -13,9 +14,8 @@ final class ServedSocket: @unchecked Sendable {
   let folder: URL
   let path: String
   let image: URL
-  private let flag: UnsafeMutablePointer<UInt32>
-  private var wake: Int32 = -1
-  private var done = DispatchSemaphore(value: 0)
+  private var link: ServedLink?
+  private let event: Descriptor
   private let lock = NSLock()
   private var lines: [String] = []
 
@@ -25,8 +25,7 @@ final class ServedSocket: @unchecked Sendable {
     try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
     path = folder.appendingPathComponent("vhost.sock").path
     image = folder.appendingPathComponent("disk.img")
-    unsafe flag = .allocate(capacity: 1)
-    unsafe flag.initialize(to: 0)
+    event = try Descriptor(cl_eventfd())
     var dice = VhostDice(state: 77)
     let bytes = (0..<imageBytes).map { _ in UInt8(truncatingIfNeeded: dice.next()) }
     try Data(bytes).write(to: image)
@@ -40,25 +39,21 @@ final class ServedSocket: @unchecked Sendable {
       lines.append(line)
       lock.unlock()
     }
-    let opened = try VhostUserLink.open(
-      path: path, device: try DeviceSpecification("block,file=\(image.path)"), options)
-    wake = opened.wakeDescriptor
-    _ = unsafe cl_word_exchange(flag, 0)
-    done = DispatchSemaphore(value: 0)
-    // SAFETY: only the new thread touches the link from here on.
-    nonisolated(unsafe) var link: VhostUserLink? = opened
-    Thread.detachNewThread { [self] in
-      var own = unsafe link.take()
-      _ = own?.run { unsafe cl_word_load(self.flag) != 0 }
-      own = nil
-      done.signal()
-    }
+    let link = try ServedLink(
+      BackendOptions.Link(
+        .vhostUser(path), devices: [try DeviceSpecification("block,file=\(image.path)")]),
+      options)
+    try link.start(signalling: event.number)
+    self.link = link
   }
 
   func stop() {
-    _ = unsafe cl_word_exchange(flag, 1)
-    _ = cl_event_signal(wake)
-    done.wait()
+    guard let link else { return }
+    link.board.askToStop()
+    link.wakeUp()
+    while !link.board.hasEnded { _ = cl_event_wait(event.number) }
+    link.join()
+    self.link = nil
   }
 
   /// Whether a log line holds `text`.
@@ -70,7 +65,6 @@ final class ServedSocket: @unchecked Sendable {
 
   deinit {
     try? FileManager.default.removeItem(at: folder)
-    unsafe flag.deallocate()
   }
 }
 
@@ -110,9 +104,8 @@ final class ServedSocket: @unchecked Sendable {
     try served.start()
     #expect(throws: UsageError.self) {
       _ = try VhostUserLink.open(
-        path: served.path,
-        device: try DeviceSpecification("block,file=\(served.image.path),readonly"),
-        BackendOptions())
+        path: served.path, device: try DeviceSpecification("entropy"), BackendOptions(),
+        memory: PrivateBlocks())
     }
     served.stop()
   }
@@ -128,7 +121,8 @@ final class ServedSocket: @unchecked Sendable {
     ] {
       let error = #expect(throws: UsageError.self) {
         _ = try VhostUserLink.open(
-          path: path, device: try DeviceSpecification("entropy"), BackendOptions())
+          path: path, device: try DeviceSpecification("entropy"), BackendOptions(),
+          memory: PrivateBlocks())
       }
       #expect(error?.message.contains(reason) == true)
     }
@@ -140,7 +134,8 @@ final class ServedSocket: @unchecked Sendable {
     let served = try ServedSocket()
     do {
       let link = try VhostUserLink.open(
-        path: served.path, device: try DeviceSpecification("entropy"), BackendOptions())
+        path: served.path, device: try DeviceSpecification("entropy"), BackendOptions(),
+        memory: PrivateBlocks())
       #expect(link.wakeDescriptor >= 0)
       #expect(FileManager.default.fileExists(atPath: served.path))
       _ = consume link
@@ -207,9 +202,12 @@ final class ServedSocket: @unchecked Sendable {
       visitors.second = try? Descriptor(unsafe cl_connect_stream(path))
     }
     var link = try VhostUserLink.open(
-      path: path, device: try DeviceSpecification("entropy"), options)
+      path: path, device: try DeviceSpecification("entropy"), options, memory: PrivateBlocks())
+    link.begin()
     visitors.first = try Descriptor(unsafe cl_connect_stream(path))
-    _ = link.run { visitors.seen.count >= 4 }
+    while visitors.seen.count < 4 {
+      if link.turn() == .idle { link.sleep() }
+    }
     #expect(visitors.seen.contains { $0.contains("was turned away") } == false)
     #expect(visitors.seen.count { $0.contains("front-end connected") } == 2)
   }

@@ -259,7 +259,6 @@ cellmate_result cellmate_backend_link_counters(
 typedef struct cellmate_device_counters {
   size_t size;
   uint64_t chains;              /* requests taken */
-  uint64_t bytes_written;       /* into writable parts */
   uint64_t notifications_seen;
   uint64_t notifications_sent;
   uint64_t transactions;        /* register accesses */

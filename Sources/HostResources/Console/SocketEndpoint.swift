@@ -15,6 +15,8 @@ final class SocketEndpoint: ConsoleEndpoint {
   private let port: Int
   private let fixedSize: ConsoleSize?
   private let log: @Sendable (String) -> Void
+  /// The socket's file: another one under its name is somebody else's.
+  private let inode: UInt64
   private var client: Descriptor?
   private var clientID: Int32 = 0
   private var hasInput = false
@@ -30,6 +32,7 @@ final class SocketEndpoint: ConsoleEndpoint {
       throw error.code == SystemError.addressInUse
         ? .socketInUse(path: path) : .system(what: "socket \(path)", error)
     }
+    inode = unsafe cl_inode(path)
     name = path
     fixedSize = size
     self.watcher = watcher
@@ -39,7 +42,7 @@ final class SocketEndpoint: ConsoleEndpoint {
     do throws(ConsoleHostError) {
       try watcher.add(listener.number, port: port, what: "socket \(path)")
     } catch {
-      _ = unsafe cl_unlink(path)
+      removeFile()
       throw error
     }
   }
@@ -110,6 +113,10 @@ final class SocketEndpoint: ConsoleEndpoint {
 
   override func close() {
     client = nil
-    _ = unsafe cl_unlink(name)
+    removeFile()
+  }
+
+  private func removeFile() {
+    if unsafe cl_inode(name) == inode { _ = unsafe cl_unlink_socket(name) }
   }
 }

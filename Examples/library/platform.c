@@ -1,18 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A platform by callbacks: what a hypervisor or an operating system has to provide, here for two peers
- * in one process. Memory is plain memory, an interrupt is an event descriptor, and while Interrupt
- * Control is 0 a doorbell is lost, as on the real device.
+ * A platform by callbacks: what a hypervisor or an operating system has to provide, here for two
+ * peers in one process. Memory is plain memory, an interrupt is an event descriptor, and while
+ * Interrupt Control is 0 a doorbell is lost, as on the real device. The library's conformance suite
+ * runs on it.
  */
 #include <poll.h>
-#include <string.h>
+#include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "check.h"
+#include "platform.h"
 
 enum { STATE_TABLE = 4096, READ_WRITE = 1 << 20, SIZE = STATE_TABLE + READ_WRITE };
 

@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+#define _GNU_SOURCE
+#include "cservice.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/time.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#define CS_RESULT(call)          \
+  do {                           \
+    long r_ = (long)(call);      \
+    return r_ < 0 ? -errno : r_; \
+  } while (0)
+
+const char *_Nullable cs_environment(const char *_Nonnull name) { return getenv(name); }
+
+// ---- sockets -------------------------------------------------------------------------------
+
+static long cs_address(struct sockaddr_un *a, socklen_t *size, const char *path) {
+  size_t n = strlen(path);
+  memset(a, 0, sizeof *a);
+  a->sun_family = AF_UNIX;
+  if (n == 0) return -EINVAL;
+  if (n >= sizeof a->sun_path) return -ENAMETOOLONG;
+  memcpy(a->sun_path, path, n);
+  *size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n + 1);
+  if (path[0] == '@') {
+    // An abstract name is as long as it says, without a zero at its end.
+    a->sun_path[0] = 0;
+    *size -= 1;
+  }
+  return 0;
+}
+
+long cs_notify(const char *_Nonnull path, const void *_Nonnull data, size_t size, int may_wait) {
+  struct sockaddr_un a;
+  socklen_t n;
+  long r = cs_address(&a, &n, path);
+  if (r < 0) return r;
+  int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) return -errno;
+  struct timeval second = {1, 0};
+  setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &second, sizeof second);
+  do {
+    r = sendto(fd, data, size, MSG_NOSIGNAL | (may_wait ? 0 : MSG_DONTWAIT),
+               (struct sockaddr *)&a, n);
+    if (r < 0) r = -errno;
+  } while (r == -EINTR);
+  close(fd);
+  return r;
+}
+
+static long cs_probe(const struct sockaddr_un *a, socklen_t n, int *holder) {
+  *holder = 0;
+  int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (fd < 0) return -errno;
+  long r = 0;
+  if (connect(fd, (const struct sockaddr *)a, n) < 0) r = -errno;
+  struct ucred c = {0, 0, 0};
+  socklen_t size = sizeof c;
+  // The credentials of a listening socket are those of the process that called listen.
+  if (r == 0 && getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &c, &size) == 0) *holder = c.pid;
+  close(fd);
+  return r;
+}
+
+int cs_socket_holder(const char *_Nonnull path) {
+  struct sockaddr_un a;
+  socklen_t n;
+  int holder = 0;
+  if (cs_address(&a, &n, path) < 0) return 0;
+  return cs_probe(&a, n, &holder) < 0 ? 0 : holder;
+}
+
+static long cs_bind(int fd, const struct sockaddr_un *a, socklen_t n, int *holder) {
+  if (bind(fd, (const struct sockaddr *)a, n) == 0) return 0;
+  if (errno != EADDRINUSE) return -errno;
+  long other = cs_probe(a, n, holder);
+  // Served, or served and busy.
+  if (other == 0 || other == -EAGAIN) return -EADDRINUSE;
+  if (other != -ECONNREFUSED) return other;
+  struct stat s;
+  if (lstat(a->sun_path, &s) < 0 || !S_ISSOCK(s.st_mode)) return -EADDRINUSE;
+  unlink(a->sun_path);
+  CS_RESULT(bind(fd, (const struct sockaddr *)a, n));
+}
+
+long cs_listen(const char *_Nonnull path, unsigned mode, int64_t group, int *_Nonnull holder) {
+  struct sockaddr_un a;
+  socklen_t n;
+  *holder = 0;
+  long r = cs_address(&a, &n, path);
+  if (r < 0) return r;
+  int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (fd < 0) return -errno;
+  // The rights of the file that bind makes are those of the socket: there is no moment at which
+  // somebody else may use it.
+  if (fchmod(fd, 0600) < 0) r = -errno;
+  if (r == 0) r = cs_bind(fd, &a, n, holder);
+  if (r < 0) {
+    close(fd);
+    return r;
+  }
+  if (group >= 0 && chown(path, (uid_t)-1, (gid_t)group) < 0) r = -errno;
+  if (r == 0 && chmod(path, mode) < 0) r = -errno;
+  if (r == 0 && listen(fd, 16) < 0) r = -errno;
+  if (r < 0) {
+    unlink(path);
+    close(fd);
+    return r;
+  }
+  return fd;
+}
+
+long cs_group(const char *_Nonnull name) {
+  errno = 0;
+  struct group *g = getgrnam(name);
+  if (g) return (long)g->gr_gid;
+  return errno ? -errno : -ENOENT;
+}
+
+long cs_read(int fd, void *_Nonnull data, size_t size) {
+  CS_RESULT(recv(fd, data, size, MSG_DONTWAIT));
+}
+long cs_write(int fd, const void *_Nonnull data, size_t size) {
+  CS_RESULT(send(fd, data, size, MSG_DONTWAIT | MSG_NOSIGNAL));
+}
+long cs_epoll_watch(int epoll, int fd, uint64_t tag, int input, int output, int is_known) {
+  struct epoll_event e = {(input ? EPOLLIN : 0) | (output ? EPOLLOUT : 0), {.u64 = tag}};
+  if (!input && !output) CS_RESULT(is_known ? epoll_ctl(epoll, EPOLL_CTL_DEL, fd, NULL) : 0);
+  CS_RESULT(epoll_ctl(epoll, is_known ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, fd, &e));
+}
+
+// ---- names ---------------------------------------------------------------------------------
+
+int cs_process_name(int pid, char *_Nonnull name) {
+  char path[40];
+  name[0] = 0;
+  snprintf(path, sizeof path, "/proc/%d/comm", pid);
+  int fd = open(path, O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return 0;
+  ssize_t n = read(fd, name, CS_NAME_SIZE - 1);
+  close(fd);
+  if (n <= 0) return 0;
+  name[n] = 0;
+  name[strcspn(name, "\n")] = 0;
+  return 1;
+}
+
+void cs_time_text(char *_Nonnull text) {
+  struct timespec t;
+  struct tm parts;
+  clock_gettime(CLOCK_REALTIME, &t);
+  gmtime_r(&t.tv_sec, &parts);
+  size_t n = strftime(text, CS_TIME_SIZE, "%Y-%m-%dT%H:%M:%S", &parts);
+  snprintf(text + n, CS_TIME_SIZE - n, ".%06ldZ", t.tv_nsec / 1000);
+}
+
+uint64_t cs_resident_bytes(void) {
+  char text[128];
+  int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return 0;
+  ssize_t n = read(fd, text, sizeof text - 1);
+  close(fd);
+  if (n <= 0) return 0;
+  text[n] = 0;
+  unsigned long all, resident;
+  if (sscanf(text, "%lu %lu", &all, &resident) != 2) return 0;
+  return (uint64_t)resident * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+void cs_receive_signals(void) {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGTERM);
+  sigaddset(&set, SIGINT);
+  sigaddset(&set, SIGHUP);
+  pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+}

@@ -1,0 +1,156 @@
+import CLinux
+import CService
+import LinuxSupport
+
+extension BackendProcess {
+  /// How long an answer waits for fresh numbers of the links, in nanoseconds.
+  static var answerPatience: UInt64 { 250_000_000 }
+
+  /// Does what a client of the control socket asks.
+  mutating func carryOut(_ request: ControlRequest, _ client: Int, _ now: UInt64) {
+    switch request.verb {
+    case .status, .metrics:
+      waiting.append((client, request, askLinks(), now + Self.answerPatience))
+    case .reload: beginReload(client: (client, request))
+    case .stop:
+      answer(client, request, json: "{\"ok\":true}", text: "ok: stopping", now)
+      if !isStopping { beginStop() }
+    case .help:
+      answer(
+        client, request,
+        json: "{\"ok\":true,\"commands\":[\"status\",\"metrics\",\"reload\",\"stop\",\"help\"]}",
+        text: "ok: status, metrics, reload, stop, help; 'text' behind one for people", now)
+    case .wrong(let reason): refuse(client, request, reason, now)
+    }
+  }
+
+  /// An answer that says why not.
+  mutating func refuse(
+    _ client: Int, _ request: ControlRequest, _ reason: String, _ now: UInt64
+  ) {
+    answer(
+      client, request, json: "{\"ok\":false,\"error\":\(quoted(reason))}",
+      text: "error: \(reason)", now)
+  }
+
+  /// Gives an answer in the form that was asked for.
+  mutating func answer(
+    _ client: Int, _ request: ControlRequest, json: String, text: String, _ now: UInt64
+  ) {
+    guard let control else { return }
+    let whole: String
+    switch request.form {
+    case .json: whole = json + "\n"
+    case .text: whole = text + "\n# EOF\n"
+    case .http:
+      whole = Self.http(request.httpStatus, "application/json", json + "\n")
+    }
+    control.answer(client, whole, now: now)
+  }
+
+  private static func http(_ status: String, _ type: String, _ body: String) -> String {
+    "HTTP/1.1 \(status)\r\nContent-Type: \(type)\r\nContent-Length: \(body.utf8.count)\r\n"
+      + "Connection: close\r\n\r\n" + body
+  }
+
+  /// Answers whose numbers are there, or do not come.
+  mutating func answerWaiting(_ now: UInt64) {
+    var rest: [(client: Int, request: ControlRequest, serial: UInt32, due: UInt64)] = []
+    let asked = waiting
+    waiting = []
+    for entry in asked {
+      guard now >= entry.due || links.allSatisfy({ hasAnswered($0, entry.serial) }) else {
+        rest.append(entry)
+        continue
+      }
+      if entry.request.verb == .metrics {
+        let text = metricsText(entry.serial)
+        guard let control else { continue }
+        control.answer(
+          entry.client,
+          entry.request.form == .http
+            ? Self.http("200 OK", "text/plain; version=0.0.4; charset=utf-8", text)
+            : text + "# EOF\n",
+          now: now)
+      } else {
+        answer(
+          entry.client, entry.request, json: statusJSON(entry.serial),
+          text: statusLines(entry.serial), now)
+      }
+    }
+    waiting += rest
+  }
+
+  // MARK: Status
+
+  private func state(_ link: ServedLink, _ question: UInt32) -> String {
+    if link.board.hasEnded { return "ended" }
+    if !hasAnswered(link, question) { return "silent" }
+    if link.board.isAskedToStop { return "stopping" }
+    return link.board.snapshot().first == 1 ? "up" : "waiting"
+  }
+
+  private var uptimeSeconds: UInt64 { (cl_realtime_ns() &- startTime) / 1_000_000_000 }
+
+  private func statusJSON(_ question: UInt32) -> String {
+    var text = "{\"ok\":true,\"pid\":\(cl_process_id()),\"uptimeSeconds\":\(uptimeSeconds),"
+    text += "\"threads\":\"\(options.threads.name)\",\"wait\":\"\(options.wait.name)\","
+    text += "\"reloads\":\(reload.done),\"refusedReloads\":\(reload.refused),"
+    text += "\"lastReload\":\(quoted(reload.last)),\"links\":["
+    for (index, link) in links.enumerated() {
+      if index > 0 { text += "," }
+      text += link.board.json(
+        "\"name\":\(quoted(link.specification.face.subject)),"
+          + "\"state\":\"\(state(link, question))\"")
+    }
+    return text + "]}"
+  }
+
+  private func statusLines(_ question: UInt32) -> String {
+    var text = "ok: pid \(cl_process_id()), up \(uptimeSeconds) s, threads"
+    text += " \(options.threads.name), wait \(options.wait.name), reloads \(reload.done)"
+    if !reload.last.isEmpty { text += "\nlast reload: \(reload.last)" }
+    for link in links {
+      text += "\n\(link.specification.face.subject): \(state(link, question))"
+      let values = link.board.snapshot()
+      let counters = link.board.counters
+      for slot in -1..<link.board.kinds.count {
+        if slot >= 0 { text += "\n  slot \(slot) \(link.board.kinds[slot]):" }
+        for index in counters.indices where counters[index].slot == slot && values[index] > 0 {
+          text += " \(counters[index].name)=\(values[index])"
+        }
+      }
+    }
+    return text
+  }
+
+  // MARK: Metrics
+
+  private func metricsText(_ question: UInt32) -> String {
+    var writer = MetricWriter()
+    writer.add("cellmate_start_time_seconds", "", startTime / 1_000_000_000)
+    writer.add("cellmate_resident_memory_bytes", "", cs_resident_bytes())
+    writer.add("cellmate_links", "", UInt64(links.count))
+    writer.add("cellmate_reloads_total", "{result=\"done\"}", reload.done)
+    writer.add("cellmate_reloads_total", "{result=\"refused\"}", reload.refused)
+    if let control {
+      writer.add("cellmate_control_requests_total", "", control.requests)
+      writer.add("cellmate_control_refusals_total", "", control.refusals)
+    }
+    for link in links {
+      let name = MetricWriter.label("link", link.specification.face.subject)
+      writer.add(
+        "cellmate_link_answering", "{\(name)}",
+        !link.board.hasEnded && hasAnswered(link, question) ? 1 : 0)
+      let values = link.board.snapshot()
+      for (index, counter) in link.board.counters.enumerated() {
+        var labels = name
+        if counter.slot >= 0 {
+          labels += ",slot=\"\(counter.slot)\",kind=\"\(link.board.kinds[counter.slot])\""
+        }
+        writer.add(MetricWriter.family(counter), "{\(labels)}", values[index])
+      }
+    }
+    return writer.text
+  }
+}

@@ -1,0 +1,114 @@
+import CLinux
+import CService
+public import CommandOptions
+import LinuxSupport
+
+/// `ivshmem backend`: asks a running back-end process over its control socket.
+public struct ControlTool: Sendable {
+  /// The options of the tool.
+  public static var options: [OptionSpecification] {
+    [
+      OptionSpecification("control", "PATH", "the socket of ivshmem-backend --control (required)"),
+      OptionSpecification("json", "status, reload, stop: one line of JSON on standard output"),
+      OptionSpecification("help", "this text"),
+    ]
+  }
+
+  /// The actions, for messages.
+  public static var actions: String { "status, metrics, reload, stop" }
+
+  /// How long an answer is waited for, in nanoseconds; a reload may have to wait for requests in
+  /// flight.
+  private static var patience: UInt64 { 30_000_000_000 }
+  private static var answerLimit: Int { 16 << 20 }
+
+  private let action: String
+  private let path: String
+  private let isJSON: Bool
+
+  /// Checks the command line.
+  public init(_ given: CommandOptions) throws(UsageError) {
+    guard given.arguments.count == 1 else {
+      throw UsageError("backend needs one action: \(Self.actions)")
+    }
+    action = given.arguments[0]
+    switch action {
+    case "status", "metrics", "reload", "stop": break
+    default: throw UsageError("backend \(action): unknown action; known are: \(Self.actions)")
+    }
+    guard let path = given.value("control") else {
+      throw UsageError("--control PATH is missing: which back-end? See --help")
+    }
+    self.path = path
+    isJSON = given.has("json")
+    guard !isJSON || action != "metrics" else {
+      throw UsageError("metrics have a format of their own; leave --json away")
+    }
+  }
+
+  /// Asks and prints.
+  ///
+  /// - Returns: the exit status: 0 done, 1 refused (the reason is printed on standard error).
+  /// - Throws: why the back-end could not be asked.
+  public func run() throws(UsageError) -> Int32 {
+    let answer: String
+    do throws(SystemError) {
+      answer = try ask(isJSON || action == "metrics" ? action : "\(action) text")
+    } catch {
+      throw UsageError(
+        "--control \(path): \(error.text); is ivshmem-backend running there, and may you use"
+          + " its socket?")
+    }
+    if isJSON {
+      writeOutput(answer)
+      return answer.hasPrefix("{\"ok\":true") ? 0 : 1
+    }
+    let end = "# EOF\n"
+    guard answer.hasSuffix(end) else {
+      // Turned away: one line of JSON whatever was asked.
+      writeError("ivshmem: \(answer)")
+      return 1
+    }
+    let text = String(answer.dropLast(end.count))
+    guard !text.hasPrefix("error: ") else {
+      writeError("ivshmem: \(text.dropFirst(7))")
+      return 1
+    }
+    writeOutput(text)
+    return 0
+  }
+
+  private func ask(_ command: String) throws(SystemError) -> String {
+    let socket = try Descriptor(unsafe cl_connect_stream(path))
+    var line = command + "\n"
+    let sent = line.withUTF8 { bytes in
+      guard let base = bytes.baseAddress else { return 0 }
+      return unsafe cs_write(socket.number, base, bytes.count)
+    }
+    _ = try SystemError.check(sent)
+    let end = cl_monotonic_ns() + Self.patience
+    var answer: [UInt8] = []
+    while answer.count < Self.answerLimit {
+      if isWhole(answer) { return String(decoding: answer, as: UTF8.self) }
+      var entry = cl_poll_entry(fd: socket.number, events: Int16(CL_POLL_IN), revents: 0)
+      let now = cl_monotonic_ns()
+      guard now < end else { throw SystemError(SystemError.timedOut) }
+      let ready = unsafe cl_poll_ns(&entry, 1, Int64(end - now))
+      guard ready > 0 else { continue }
+      var buffer = [UInt8](repeating: 0, count: 16384)
+      let count = unsafe buffer.withUnsafeMutableBytes { bytes in
+        guard let base = bytes.baseAddress else { return 0 }
+        return unsafe cs_read(socket.number, base, bytes.count)
+      }
+      if try SystemError.check(count) == 0 { throw SystemError(SystemError.connectionReset) }
+      answer += buffer[..<count]
+    }
+    throw SystemError(SystemError.connectionReset)
+  }
+
+  private func isWhole(_ answer: [UInt8]) -> Bool {
+    guard answer.last == 10 else { return false }
+    if answer.first == 123 { return true }
+    return answer.count >= 6 && answer[(answer.count - 6)...].elementsEqual("# EOF\n".utf8)
+  }
+}

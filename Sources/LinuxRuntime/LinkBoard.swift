@@ -1,0 +1,126 @@
+import CLinux
+
+/// What a number of a link means.
+struct Counter {
+  enum Scope: Equatable {
+    case link
+    case vhostUser
+    case device
+    /// Of the kind of device; its name.
+    case kind(String)
+  }
+
+  let scope: Scope
+  /// The device's slot, -1 for the link itself.
+  let slot: Int
+  let name: String
+}
+
+/// What the service and the thread of one link tell each other: orders one way, numbers the other.
+///
+/// The link's thread looks at one word each turn. Numbers are copied under a monitor when they are
+/// asked for; an answer also tells that the link's loop is alive. Nothing is allocated after
+/// `init`.
+@safe
+final class LinkBoard: @unchecked Sendable {
+  private enum Word: Int {
+    case stop = 0
+    case asked = 1
+    case answered = 2
+    case ended = 3
+  }
+
+  /// The meaning of each number.
+  let counters: [Counter]
+  /// The kind of each device.
+  let kinds: [String]
+  private let words: UnsafeMutablePointer<UInt32>
+  private let values: UnsafeMutablePointer<UInt64>
+  private let monitor: OpaquePointer
+
+  init(_ counters: [Counter], kinds: [String]) {
+    self.counters = counters
+    self.kinds = kinds
+    unsafe words = .allocate(capacity: 4)
+    unsafe words.initialize(repeating: 0, count: 4)
+    unsafe values = .allocate(capacity: max(1, counters.count))
+    unsafe values.initialize(repeating: 0, count: max(1, counters.count))
+    unsafe monitor = cl_monitor_create()
+  }
+
+  deinit {
+    unsafe words.deallocate()
+    unsafe values.deallocate()
+    unsafe cl_monitor_destroy(monitor)
+  }
+
+  private func load(_ word: Word) -> UInt32 { unsafe cl_word_load(words + word.rawValue) }
+  private func store(_ value: UInt32, _ word: Word) {
+    _ = unsafe cl_word_exchange(words + word.rawValue, value)
+  }
+
+  // MARK: The service
+
+  /// Asks the link to finish what is in flight and leave.
+  func askToStop() { store(1, .stop) }
+  /// Asks for the numbers; `serial` has to differ from the one before.
+  func ask(_ serial: UInt32) { store(serial, .asked) }
+  /// The last question that was answered.
+  var answered: UInt32 { load(.answered) }
+  /// Whether the link serves no more.
+  var hasEnded: Bool { load(.ended) != 0 }
+
+  /// The numbers as last published.
+  func snapshot() -> [UInt64] {
+    unsafe cl_monitor_enter(monitor)
+    defer { unsafe cl_monitor_leave(monitor) }
+    return (0..<counters.count).map { unsafe values[$0] }
+  }
+
+  // MARK: The link
+
+  /// Whether the link was asked to stop.
+  var isAskedToStop: Bool { load(.stop) != 0 }
+  /// The question that waits for an answer.
+  var question: UInt32? {
+    let asked = load(.asked)
+    return asked == load(.answered) ? nil : asked
+  }
+
+  /// Publishes numbers; `fill` gives them in the order of ``counters``.
+  func publish(_ fill: ((UInt64) -> Void) -> Void) {
+    unsafe cl_monitor_enter(monitor)
+    var index = 0
+    fill { value in
+      if index < counters.count { unsafe values[index] = value }
+      index += 1
+    }
+    unsafe cl_monitor_leave(monitor)
+  }
+
+  /// The numbers that `serial` asked for are published.
+  func answer(_ serial: UInt32) { store(serial, .answered) }
+  /// The link serves no more.
+  func noteEnd() { store(1, .ended) }
+}
+
+extension LinkBoard {
+  /// The numbers as one JSON object that begins with `head`, `"name":value` pairs.
+  func json(_ head: String) -> String {
+    let values = snapshot()
+    var text = "{" + head
+    for index in counters.indices where counters[index].slot < 0 {
+      text += ",\"\(counters[index].name)\":\(values[index])"
+    }
+    text += ",\"devices\":["
+    for slot in kinds.indices {
+      text += slot > 0 ? ",{" : "{"
+      text += "\"slot\":\(slot),\"kind\":\"\(kinds[slot])\""
+      for index in counters.indices where counters[index].slot == slot {
+        text += ",\"\(counters[index].name)\":\(values[index])"
+      }
+      text += "}"
+    }
+    return text + "]}"
+  }
+}

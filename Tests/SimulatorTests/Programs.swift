@@ -1,0 +1,60 @@
+import CLinux
+import Foundation
+
+/// A program of ours with its standard streams, ended with the value.
+final class Program {
+  let process = Process()
+  private let output = Pipe()
+  private let errors = Pipe()
+  let input = Pipe()
+
+  init(_ name: String, _ arguments: [String]) throws {
+    process.executableURL = DiskTests.program(name)
+    process.arguments = arguments
+    process.standardInput = input
+    process.standardOutput = output
+    process.standardError = errors
+    try process.run()
+  }
+
+  deinit { if process.isRunning { kill(process.processIdentifier, SIGKILL) } }
+
+  /// Sends `text` and ends the input.
+  func send(_ text: String) throws {
+    try input.fileHandleForWriting.write(contentsOf: Data(text.utf8))
+    try input.fileHandleForWriting.close()
+  }
+
+  /// Waits for the end; status, standard output, standard error.
+  func end() throws -> (status: Int32, output: String, errors: String) {
+    let text = try output.fileHandleForReading.readToEnd() ?? Data()
+    let said = try errors.fileHandleForReading.readToEnd() ?? Data()
+    process.waitUntilExit()
+    return (
+      process.terminationStatus, String(decoding: text, as: UTF8.self),
+      String(decoding: said, as: UTF8.self)
+    )
+  }
+
+  /// SIGKILL, and the end.
+  func killNow() {
+    kill(process.processIdentifier, SIGKILL)
+    process.waitUntilExit()
+  }
+
+  /// Ends a program that stops at SIGTERM.
+  func stop() throws -> (status: Int32, output: String, errors: String) {
+    process.terminate()
+    return try end()
+  }
+}
+
+/// Looks again until `condition` holds, at most twenty seconds.
+func holds(_ condition: () throws -> Bool) rethrows -> Bool {
+  for _ in 0..<4000 {
+    if try condition() { return true }
+    var entry = cl_poll_entry(fd: -1, events: 0, revents: 0)
+    _ = unsafe cl_poll_ns(&entry, 1, 5_000_000)
+  }
+  return false
+}
