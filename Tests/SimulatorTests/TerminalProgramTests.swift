@@ -65,7 +65,7 @@ import Testing
     return process
   }
 
-  @Test(arguments: [SIGTERM, SIGINT, SIGQUIT, SIGSEGV, SIGABRT, 0])
+  @Test(arguments: [SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGSEGV, SIGABRT, 0])
   func theBackendPutsTheTerminalBack(signal: Int32) throws {
     let server = try RunningServer { $0.outputSize = 2 << 20 }
     let person = try Person()
