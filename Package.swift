@@ -160,8 +160,8 @@ let fuzzers: [Target] = [
     name: "FuzzTargets",
     dependencies: [
       "CLinux", "CWatch", "LinuxSupport", "SharedMemory", "IVShmem", "Virtqueue", "VirtioDevice",
-      "VirtioTransport", "VirtioBlock", "VirtioEntropy", "VirtioConsole", "DeviceRuntime",
-      "HostResources", "Simulator", "VhostUser",
+      "VirtioTransport", "SiemensDialect", "VirtioBlock", "VirtioEntropy", "VirtioConsole",
+      "DeviceRuntime", "HostResources", "Simulator", "VhostUser",
     ],
     path: "Fuzz/Targets", swiftSettings: watched),
   .executableTarget(

@@ -63,7 +63,7 @@ public final class BackendFuzzer {
   // Kept apart: inlined into its caller, or with a device inlined into it, the optimizer of Swift 6.3
   // loses track of who owns the back-end.
   @inline(never)
-  private static func backend(
+  static func backend(
     _ link: ScheduledLink, _ plan: FuzzedDevice.Medium.Plan, _ script: HostScript,
     _ books: consuming PrivateArena
   ) -> Backend<ScheduledPeer, FuzzedDevice> {

@@ -4,6 +4,10 @@ public enum FuzzTarget: String, CaseIterable, Sendable {
   case vhostUser = "vhost-user"
   /// A hostile front-end against a back-end.
   case backend
+  /// A hostile back-end against the block front-end.
+  case frontend
+  /// A hostile driver of the Siemens dialect against a back-end.
+  case siemens
 }
 
 /// One fuzzer, ready to play inputs.
@@ -11,6 +15,8 @@ public final class FuzzPlayer {
   // Plain references: the leak checker does not find an object behind an enum's tagged one.
   private var vhostUser: VhostUserFuzzer?
   private var backend: BackendFuzzer?
+  private var frontend: FrontendFuzzer?
+  private var siemens: SiemensFuzzer?
 
   /// Makes the fuzzer of that name.
   ///
@@ -19,6 +25,8 @@ public final class FuzzPlayer {
     switch target {
     case .vhostUser: vhostUser = try VhostUserFuzzer()
     case .backend: backend = try BackendFuzzer()
+    case .frontend: frontend = try FrontendFuzzer()
+    case .siemens: siemens = try SiemensFuzzer()
     }
   }
 
@@ -28,11 +36,13 @@ public final class FuzzPlayer {
   public func run(_ bytes: [UInt8]) throws {
     vhostUser?.run(bytes)
     try backend?.run(bytes)
+    try frontend?.run(bytes)
+    try siemens?.run(bytes)
   }
 
   /// What was played, for people.
   public var summary: String {
-    vhostUser?.summary ?? backend?.summary ?? ""
+    vhostUser?.summary ?? backend?.summary ?? frontend?.summary ?? siemens?.summary ?? ""
   }
 
   /// A random input: for seeded runs. Most begin with an honest set-up, or they would not get far.
@@ -47,6 +57,8 @@ public final class FuzzPlayer {
     switch target {
     case .vhostUser: bytes.insert(contentsOf: [5, 6, 0, 0, 6, 1, 0], at: 0)
     case .backend: bytes.insert(contentsOf: [0x07, 0x17, 0x27], at: 1)
+    case .frontend: break
+    case .siemens: bytes.insert(contentsOf: [0x02, 0x03, 0x00], at: 1)
     }
     return bytes
   }

@@ -83,7 +83,11 @@ public struct BackendOptions: Sendable {
   /// What a host resource of `subject` may log with.
   func resourceLog(_ subject: String) -> @Sendable (String) -> Void {
     guard let record else { return log }
-    return { text in record(LogRecord(.warning, subject, text)) }
+    return { text in
+      // Consoles tell who comes and goes; everything else is something that went wrong.
+      let level: LogRecord.Level = text.hasPrefix("console port ") ? .info : .warning
+      record(LogRecord(level, subject, text))
+    }
   }
 
   /// Whether a link has what it needs, before anything is opened.

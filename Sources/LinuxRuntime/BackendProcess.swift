@@ -76,8 +76,8 @@ public struct BackendProcess: ~Copyable {
   /// Serves until asked to stop or until no link is left; returns what was counted.
   public mutating func run() -> [LinkReport] {
     cl_catch_stop(event.number)
-    // Without a place for it SIGHUP is nobody's; there are thirty-two.
-    _ = try? HangupSignal.watch(event)
+    // Without a configuration file SIGHUP stays what it was: the end, or new logs of consoles.
+    if source != nil { _ = try? HangupSignal.watch(event) }
     hangups = HangupSignal.count
     defer { HangupSignal.unwatch(event) }
     cs_receive_signals()

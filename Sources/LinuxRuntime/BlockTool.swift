@@ -8,7 +8,7 @@ import VirtioTransport
 /// `ivshmem frontend block`: drives a block device of a link from the command line.
 public struct BlockTool: Sendable {
   /// What the tool can do.
-  public static let actions = "info, read, write, copy, roundtrip"
+  public static let actions = "info, read, write, copy, roundtrip, acknowledge"
 
   /// The options of the tool.
   public static let options =
@@ -16,7 +16,7 @@ public struct BlockTool: Sendable {
       OptionSpecification("file", "PATH", "read: where to, write: where from"),
       OptionSpecification("offset", "BYTES", "where on the disk to start (default 0)"),
       OptionSpecification("to", "BYTES", "copy: where on the disk to put it"),
-      OptionSpecification("count", "BYTES", "how much (default: to the end); roundtrip: how often"),
+      OptionSpecification("count", "BYTES", "how much (default: to the end), or how often"),
       OptionSpecification("depth", "N", "requests in flight, a power of two (1 to 64, default 8)"),
       OptionSpecification("size", "BYTES", "bytes a request, a multiple of 512 (default 128K)"),
       OptionSpecification("json", "the result as one JSON object on standard output"),
@@ -30,7 +30,7 @@ public struct BlockTool: Sendable {
 
   /// Checks the command line; nothing is opened yet.
   public init(_ action: String, _ given: CommandOptions) throws(UsageError) {
-    guard ["info", "read", "write", "copy", "roundtrip"].contains(action) else {
+    guard ["info", "read", "write", "copy", "roundtrip", "acknowledge"].contains(action) else {
       throw UsageError("unknown action '\(action)'; known are: \(Self.actions)")
     }
     place = try FrontendPlace(given)
@@ -41,7 +41,8 @@ public struct BlockTool: Sendable {
     guard depth & (depth - 1) == 0 else {
       throw UsageError("--depth \(depth): expected a power of two from 1 to 64")
     }
-    let standard: UInt64 = action == "roundtrip" ? 4096 : 128 << 10
+    let isSmall = action == "roundtrip" || action == "acknowledge"
+    let standard: UInt64 = isSmall ? 4096 : 128 << 10
     size = Int(try given.number("size", in: 512...(1 << 20), default: standard))
     guard size % 512 == 0 else { throw UsageError("--size \(size): expected a multiple of 512") }
   }
@@ -66,7 +67,9 @@ public struct BlockTool: Sendable {
         throw .usage(
           UsageError("--slot \(place.slot): the Siemens dialect carries one device a link, 0"))
       }
-      try run(SiemensBlockPath.open(platform, link, depth: depth))
+      let path = try SiemensBlockPath.open(platform, link, depth: depth)
+      if action == "acknowledge" { return try acknowledge(path) }
+      try run(path)
     }
   }
 
@@ -89,6 +92,9 @@ public struct BlockTool: Sendable {
       case "read": try read(&client)
       case "write": try write(&client)
       case "copy": try copy(&client)
+      case "acknowledge":
+        throw ClientError.usage(
+          UsageError("acknowledge: measures register writes of the Siemens dialect, no others"))
       default: try roundTrip(&client)
       }
     } catch {
@@ -274,6 +280,15 @@ public struct BlockTool: Sendable {
   }
 
   /// One request after the other, each timed by itself.
+  private func acknowledge(_ path: consuming SiemensBlockPath) throws(ClientError) {
+    let times: Int
+    do throws(UsageError) {
+      times = Int(try given.number("count", in: 1...10_000_000, default: 20_000))
+    } catch { throw .usage(error) }
+    var tool = AcknowledgementTool(path, depth: depth, size: size)
+    try tool.run(count: times, patience: place.patience, isJSON: given.has("json"))
+  }
+
   private func roundTrip(_ client: inout PathClient<some BlockPath & ~Copyable>) throws(ClientError)
   {
     let times: Int

@@ -87,6 +87,7 @@ struct MetricWriter {
     ("cellmate_link_stray_transactions_total", "Transactions that name no field (Siemens)."),
     ("cellmate_link_orphaned_transactions_total", "Transactions cleared unread (Siemens)."),
     ("cellmate_link_abandonments_total", "Times service was ended to refuse features (Siemens)."),
+    ("cellmate_link_header_repairs_total", "Headers filled again while unused (Siemens)."),
     ("cellmate_vhost_user_up", "Whether a front-end is connected."),
     ("cellmate_vhost_user_connections_total", "Front-ends that connected."),
     ("cellmate_vhost_user_messages_total", "Messages carried out."),

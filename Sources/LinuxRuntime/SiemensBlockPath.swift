@@ -208,5 +208,15 @@ struct SiemensBlockPath: BlockPath, ~Copyable {
     }
   }
 
+  /// Makes one register write that changes nothing; how long the back-end took to clear it, in
+  /// nanoseconds.
+  mutating func timeTransaction() throws(ClientError) -> UInt64 {
+    let start = cl_monotonic_ns()
+    do throws(SiemensFrontendError) {
+      try front.write(.queueSelector, 0)
+    } catch { throw explain(error) }
+    return cl_monotonic_ns() - start
+  }
+
   mutating func leave() { front.leave() }
 }

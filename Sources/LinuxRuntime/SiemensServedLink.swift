@@ -190,6 +190,7 @@ struct SiemensServedLink: ~Copyable {
     say("strayTransactions", count.strayTransactions)
     say("orphanedTransactions", count.orphanedTransactions)
     say("abandonments", count.abandonments)
+    say("headerRepairs", count.repairs)
     say("chains", count.chains, slot: 0)
     say("transactions", count.transactions, slot: 0)
     say("refusals", count.refusals, slot: 0)

@@ -41,6 +41,18 @@ extension SiemensBackend where P: ~Copyable, Device: ~Copyable {
     publishConfiguration()
   }
 
+  /// Fills the header again when a cell that uses no driver has written over what a driver reads
+  /// before it says anything; whether it had to.
+  mutating func repairHeader() -> Bool {
+    guard
+      words.load32(.revision) != SiemensHeader.revision
+        || words.load32(.size) != UInt32(plan.headerSize)
+    else { return false }
+    counters.repairs &+= 1
+    publishHeader()
+    return true
+  }
+
   /// The offered features of the selected word.
   mutating func publishFeatures() {
     words.store32(registers.read(MMIORegister.deviceFeatures.rawValue) ?? 0, .deviceFeatures)

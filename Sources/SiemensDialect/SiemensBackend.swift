@@ -60,7 +60,7 @@ public struct SiemensBackend<P: Platform & ~Copyable, Device: DeviceModel & ~Cop
   var generation: UInt32 = 0
   /// Queues whose last doorbell was not yet repeated, one bit each.
   var unconfirmed: UInt32 = 0
-  /// When doorbells have to be repeated, while it is slept.
+  /// When doorbells have to be repeated, or the header looked after, while it is slept.
   public private(set) var repetition: Instant?
   /// What is written down for the next back-end, if somebody keeps it.
   var book: SiemensBook?
@@ -189,7 +189,7 @@ public struct SiemensBackend<P: Platform & ~Copyable, Device: DeviceModel & ~Cop
       guard !isReady, isQuiet else { return false }
       offer()
     case .offered:
-      guard isReady else { return false }
+      guard isReady else { return repairHeader() }
       phase = .serving
       counters.pairings &+= 1
       saveState()
@@ -257,9 +257,12 @@ public struct SiemensBackend<P: Platform & ~Copyable, Device: DeviceModel & ~Cop
       stayAwake()
       return false
     }
-    repetition =
-      unconfirmed != 0
-      ? platform.now().advanced(byNanoseconds: SiemensLimits.secondDoorbell) : nil
+    repetition = nil
+    if unconfirmed != 0 || phase == .offered {
+      let patience =
+        unconfirmed != 0 ? SiemensLimits.secondDoorbell : SiemensLimits.headerCheck
+      repetition = platform.now().advanced(byNanoseconds: patience)
+    }
     return true
   }
 
@@ -282,13 +285,14 @@ public struct SiemensBackend<P: Platform & ~Copyable, Device: DeviceModel & ~Cop
     }
   }
 
+  /// Waits, at most until there is something to repeat (doorbells) or to look after (the header).
   private mutating func wait(until deadline: Instant?) -> WaitOutcome {
     counters.sleeps &+= 1
-    guard unconfirmed != 0, let repetition else { return waitDisarming(until: deadline) }
+    guard let repetition else { return waitDisarming(until: deadline) }
     let isEarlier = deadline.map { repetition < $0 } ?? true
     let outcome = waitDisarming(until: isEarlier ? repetition : deadline)
     guard outcome == .deadline, isEarlier || platform.now() >= repetition else { return outcome }
-    repeatDoorbells()
+    if unconfirmed != 0 { repeatDoorbells() }
     return .event
   }
 

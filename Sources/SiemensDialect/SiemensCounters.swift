@@ -12,6 +12,8 @@ public struct SiemensCounters: Equatable, Sendable {
   public var strayTransactions: UInt64 = 0
   /// Those that were cleared unread, because the front-end had left.
   public var orphanedTransactions: UInt64 = 0
+  /// Times the header of a link without a front-end had to be filled again.
+  public var repairs: UInt64 = 0
   /// Resets by the driver.
   public var resets: UInt64 = 0
   /// Times service was ended with State 0, because there is no other way to refuse features.
@@ -45,4 +47,6 @@ enum SiemensLimits {
   static var completions: Int { 256 }
   /// Nanoseconds of idleness after which a doorbell is repeated once.
   static var secondDoorbell: UInt64 { 10_000_000 }
+  /// Nanoseconds between two looks at a header that nobody uses.
+  static var headerCheck: UInt64 { 1_000_000_000 }
 }

@@ -45,9 +45,8 @@ public struct SiemensFrontend<P: Platform & ~Copyable>: ~Copyable {
   public private(set) var doorbells: UInt64 = 0
   private let words: SiemensWords
   private var deviceVectors = InlineArray<32, UInt16>(repeating: 0)
-
   /// Looks before a wait sleeps.
-  private static var spinCount: Int { 4000 }
+  private let spinCount: Int
 
   /// The plan of a front-end, which learns only later how large the header is.
   public static func plan(
@@ -58,7 +57,8 @@ public struct SiemensFrontend<P: Platform & ~Copyable>: ~Copyable {
   }
 
   /// Takes a platform over; nothing is written before ``attach(until:)``.
-  public init(platform: consuming P, plan: SiemensPlan) {
+  public init(platform: consuming P, plan: SiemensPlan, spinCount: Int = 4000) {
+    self.spinCount = spinCount
     words = SiemensWords(region: platform.region, base: plan.section.lowerBound)
     self.plan = plan
     self.platform = platform
@@ -148,7 +148,7 @@ public struct SiemensFrontend<P: Platform & ~Copyable>: ~Copyable {
     ring(0)
     let deadline = platform.now().advanced(byNanoseconds: transactionTimeout)
     while true {
-      for _ in 0..<Self.spinCount {
+      for _ in 0..<spinCount {
         if words.transaction == 0 { return }
         Ordering.spinHint()
       }

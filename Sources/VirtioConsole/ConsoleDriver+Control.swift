@@ -19,7 +19,8 @@ extension ConsoleDriver {
     return names[port * ConsoleFormat.nameLimit + index]
   }
 
-  /// Opens a port at this end, or closes it; the device is told, now and after every restart.
+  /// Opens a port at this end, or closes it; the device is told, now and after every restart. A
+  /// console port is opened when the device names it one.
   public mutating func setOpen(_ isOpen: Bool, port index: Int) {
     guard ports[index].isOpen != isOpen else { return }
     ports[index].isOpen = isOpen
@@ -103,7 +104,12 @@ extension ConsoleDriver {
       ports[index].owesReady = false
       ports[index].owesOpen = false
       ports[index].nameCount = 0
-    case .consolePort: ports[index].isConsole = message.value != 0
+    case .consolePort:
+      ports[index].isConsole = message.value != 0
+      // A console is opened for whoever comes (VIRTIO 1.4, 5.3.6.2.2).
+      guard ports[index].isConsole else { break }
+      ports[index].isOpen = true
+      ports[index].owesOpen = true
     case .portOpen: ports[index].isHostOpen = message.value != 0
     case .resize:
       guard rest.count >= 4 else { return false }

@@ -105,6 +105,20 @@ import VirtioDevice
     #expect(rig.run(until: 2))
   }
 
+  /// A cell that was started with something else writes over the header before its driver comes.
+  @Test func aHeaderThatNobodyUsesIsRepaired() throws {
+    let rig = try SiemensRig()
+    try rig.startBackend()
+    for offset in stride(from: 0, to: 0x100, by: 8) {
+      rig.link.region.store64(rig.link.next(), at: rig.driver.base + offset)
+    }
+    rig.settle()
+    #expect(rig.counters.repairs == 1)
+    try rig.driver.probe()
+    #expect(rig.driver.read(sector: 0))
+    #expect(rig.run(until: 1))
+  }
+
   // MARK: Schedules
 
   /// Whole lives under seeded schedules: set-up, requests in flight, unload, set-up again.

@@ -1,3 +1,4 @@
+import Foundation
 import IVShmem
 import SharedMemory
 import Simulator
@@ -57,5 +58,36 @@ import VirtioDevice
     let segments = large.link.region.load32(base + 12)
     #expect(sizeMax * segments <= 258048)
     #expect(sizeMax * segments > 258048 / 2)
+  }
+
+  /// docs/siemens.md against the code: every row of the table, and every test it names.
+  @Test func thePageAgrees() throws {
+    let root = URL(fileURLWithPath: #filePath)
+      .deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
+    let page = try String(
+      contentsOf: root.appendingPathComponent("docs/siemens.md"), encoding: .utf8)
+    var rows: [Int: String] = [:]
+    var isInside = false
+    for line in page.components(separatedBy: "\n") {
+      if line == "<!-- table: SiemensHeader -->" { isInside = true }
+      if isInside, line.isEmpty { break }
+      let cells = line.components(separatedBy: "|").map { $0.trimmingCharacters(in: .whitespaces) }
+      guard isInside, cells.count > 2, cells[1].hasSuffix("h") else { continue }
+      rows[Int(cells[1].dropLast(), radix: 16) ?? -1] = cells[2]
+    }
+    #expect(rows.count == 19)
+    for offset in 0..<0x60 {
+      #expect(rows[offset] == SiemensHeader.Field(rawValue: offset).map { "\($0)" })
+    }
+    let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
+    let tests = try FileManager.default.contentsOfDirectory(
+      at: folder, includingPropertiesForKeys: nil
+    ).map { try String(contentsOf: $0, encoding: .utf8) }.joined()
+    let defects = page.components(separatedBy: "held by |").last ?? ""
+    let named = defects.components(separatedBy: "`").filter {
+      $0.hasPrefix("f") || $0.hasPrefix("a") || $0.hasPrefix("i") || $0.hasPrefix("r")
+    }.filter { !$0.contains(" ") && $0.count > 20 }
+    #expect(named.count >= 17)
+    for name in named { #expect(tests.contains("func \(name)("), "no test \(name)") }
   }
 }

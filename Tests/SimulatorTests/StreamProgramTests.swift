@@ -86,6 +86,8 @@ import Testing
     #expect(holds { served.log == text })
     let counters = try served.backend.stop()
     #expect(counters.status == 0)
+    // Quiet: nothing went wrong.
+    #expect(counters.errors == "")
     #expect(counters.output.contains("\"bytesFromDriver\":\(text.utf8.count),"))
     #expect(counters.output.contains("\"bytesDropped\":0,\"bytesLost\":0,"))
   }

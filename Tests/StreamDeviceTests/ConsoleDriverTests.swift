@@ -93,6 +93,34 @@ struct ConsolePair: ~Copyable {
     #expect(pair.rig.device.counters.badMessages == 0)
   }
 
+  /// The specification has console ports opened at once; others are opened by their users.
+  @Test func aConsolePortIsOpenedByItself() throws {
+    var pair = try ConsolePair.connected(ports: 2, depth: 4, bufferSize: 64, isMultiport: true)
+    for port in 0..<2 { pair.rig.device.host.ports[port].incoming = [7] }
+    pair.rig.device.host.hasNews = true
+    try pair.settle()
+    let console = try pair.read(0, 10)
+    #expect(console == [7])
+    let closed = try pair.read(1, 10)
+    #expect(closed == [])
+    pair.driver.setOpen(true, port: 1)
+    try pair.settle()
+    let opened = try pair.read(1, 10)
+    #expect(opened == [7])
+  }
+
+  /// What the device has taken is taken back by a step, so that nothing is left to wake up for.
+  @Test(arguments: [false, true])
+  func aStepLeavesNothingPending(isMultiport: Bool) throws {
+    var pair = try ConsolePair.connected(
+      ports: isMultiport ? 2 : 1, depth: 4, bufferSize: 64, isMultiport: isMultiport)
+    try pair.settle()
+    let count = try pair.write(0, [1, 2, 3])
+    #expect(count == 3)
+    try pair.settle()
+    #expect(pair.driver.hasCompletion == false)
+  }
+
   @Test func withoutMultiportItJustTalks() throws {
     var pair = try ConsolePair.connected(ports: 1, depth: 2, bufferSize: 8, isMultiport: false)
     #expect(pair.driver.isConsole(port: 0) == true)
