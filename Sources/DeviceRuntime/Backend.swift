@@ -111,16 +111,10 @@ public struct Backend<P: Platform & ~Copyable, Device: DeviceModel & ~Copyable>:
 
   private mutating func answer() {
     link.clearError()
+    // Acknowledgements and counters of the earlier pairing go with the rest of the block.
+    link.rewriteBlock()
     publishSlots()
-    link.answer { region, block in
-      for slot in 0..<BlockLayout.slotCount {
-        let base = block + BlockLayout.deviceSlot(slot)
-        region.store64(0, at: base + BlockLayout.DeviceSlot.acknowledgement.rawValue)
-        for queue in 0..<DeviceLimits.queues {
-          region.store32(0, at: base + BlockLayout.DeviceSlot.counters.rawValue + 4 * queue)
-        }
-      }
-    }
+    link.answer()
   }
 
   private mutating func beginPairing() {

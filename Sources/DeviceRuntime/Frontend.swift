@@ -48,14 +48,8 @@ public struct Frontend<P: Platform & ~Copyable>: ~Copyable {
         notifications[slot].begin(on: link)
       }
     }
-    if link.owesAnswer {
-      link.answer { region, block in
-        // Withdraw: requests and counters of the earlier pairing.
-        let start = block + BlockLayout.slotsOffset
-        let end = start + BlockLayout.slotCount * BlockLayout.driverSlotSize
-        region.fill(region.ownRange(start..<end), with: 0)
-      }
-    }
+    // Requests and counters of the earlier pairing go with the rest of the block.
+    if link.owesAnswer { link.answer() }
     return event
   }
 

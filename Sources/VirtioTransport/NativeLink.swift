@@ -52,6 +52,7 @@ public struct NativeLink<P: Platform & ~Copyable>: ~Copyable {
   /// What was counted.
   public var counters = LinkCounters()
   private var hasAnswered = false
+  private var isRewritten = false
   private var status: ExtendedStatus = .present
   /// The peer's subtracted translation base, as read when the link came up.
   public private(set) var translationBase: UInt64 = 0
@@ -173,16 +174,27 @@ public struct NativeLink<P: Platform & ~Copyable>: ~Copyable {
   /// Whether the owner still owes the peer an answer.
   public var owesAnswer: Bool { peerEpoch != nil && !hasAnswered }
 
-  /// Tells the peer that this side knows its start. The owner has stopped everything that
-  /// belonged to an earlier pairing and withdrawn its request or acknowledgement words
-  /// (``withdraw`` rewrites the slots).
+  /// Rewrites the whole block but the hello word: zeroes, then the header. The owner fills its
+  /// slots and then calls ``answer(_:)``.
   ///
-  /// The whole block is rewritten: the peer's start may have thrown this side's stores away
-  /// (ivshmem-v2 hazard H16).
-  public mutating func answer(_ withdraw: (SharedRegion, Int) -> Void = { _, _ in }) {
-    guard let peerEpoch, !hasAnswered else { return }
+  /// The peer's start may have thrown this side's stores away, or written over them (ivshmem-v2
+  /// hazard H16): what is not rewritten may hold anything.
+  public mutating func rewriteBlock() {
+    let end = plan.ownBlock + plan.ownBlockSize
+    region.fill(region.ownRange(plan.ownBlock..<ownHello), with: 0)
+    region.fill(region.ownRange(ownHello + 8..<end), with: 0)
     writeHeader()
-    withdraw(region, plan.ownBlock)
+    isRewritten = true
+  }
+
+  /// Tells the peer that this side knows its start. The owner has stopped everything that
+  /// belonged to an earlier pairing; the block is rewritten here unless the owner has just done
+  /// so, and ``fillSlots`` may fill the slots.
+  public mutating func answer(_ fillSlots: (SharedRegion, Int) -> Void = { _, _ in }) {
+    guard let peerEpoch, !hasAnswered else { return }
+    if !isRewritten { rewriteBlock() }
+    isRewritten = false
+    fillSlots(region, plan.ownBlock)
     // Release: what was withdrawn is gone before the echo shows.
     region.store64Releasing(Hello(own: epoch, echo: peerEpoch).rawValue, at: ownHello)
     hasAnswered = true

@@ -117,6 +117,34 @@ struct Pair: ~Copyable {
 }
 
 @Suite struct BackendTests {
+  /// R7: what somebody wrote over the block before the peer started is gone when the answer shows,
+  /// in empty slots and behind the device's own configuration too.
+  @Test(arguments: HandshakeTests.placements)
+  func theAnswerLeavesNothingOfWhatLayThere(placement: Placement) throws {
+    var pair = try Pair(placement)
+    let block = pair.backend.link.plan.ownBlock
+    func words(_ pair: borrowing Pair) -> [UInt64] {
+      stride(from: block, to: block + BlockLayout.deviceBlockSize, by: 8).map {
+        pair.memory.region.load64($0)
+      }
+    }
+    let before = words(pair)
+    // Everything but the header's first words and hello: those a restart changes anyway.
+    pair.memory.overwrite(block + 0x88..<block + 0x3000, count: 0x3000 - 0x88)
+    pair.front.start()
+    pair.settle()
+    #expect(pair.front.isUp == true)
+    let after = words(pair)
+    // Words that change with a pairing: hello, and the generation of the configuration.
+    let changing = [0x40 / 8, 0x80 / 8]
+    let generation =
+      (BlockLayout.deviceSlot(0) + BlockLayout.DeviceSlot.registers.rawValue
+        + MMIORegister.configurationGeneration.rawValue) / 8
+    for word in before.indices where !changing.contains(word) && word != generation {
+      #expect(after[word] == before[word], "offset \(word * 8)")
+    }
+  }
+
   @Test(arguments: HandshakeTests.placements)
   func theStartUpTraceWorks(placement: Placement) throws {
     var pair = try Pair(placement)

@@ -48,8 +48,11 @@ final class RecordingBackend {
       offered: FeatureSet(rawValue: offered), required: FeatureSet(rawValue: required))
   }
 
+  private var published: (bytes: [UInt8], generation: UInt32) = ([], 0)
+
   /// Shows `bytes` as the configuration space, under an even generation.
   func publish(_ bytes: [UInt8], generation: UInt32) {
+    published = (bytes, generation)
     let slot = link.plan.ownBlock + 0x100
     for (offset, byte) in bytes.enumerated() { link.region.store8(byte, at: slot + 0x200 + offset) }
     link.region.store32Releasing(generation, at: slot + 0x100 + 0xfc)
@@ -61,9 +64,9 @@ final class RecordingBackend {
     let event = link.look()
     if event == .peerStarted || event == .down { transactions.begin() }
     if link.owesAnswer {
-      link.answer { region, block in
-        region.fill(region.ownRange(block + 0x100..<block + 0x100 + 0xc0), with: 0)
-      }
+      link.rewriteBlock()
+      publish(published.bytes, generation: published.generation)
+      link.answer()
     }
     while let transaction = transactions.next(slot: 0, on: &link) { execute(transaction) }
   }
