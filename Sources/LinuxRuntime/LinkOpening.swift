@@ -24,8 +24,8 @@ func openPeer(
   } catch { throw UsageError(explain(error, path, own)) }
 }
 
-/// Joins a link as its back-end, or goes on with the connection that an earlier back-end left to the
-/// service manager.
+/// Joins a link as its back-end, or goes on with the connection that an earlier back-end left to
+/// the service manager.
 func openKeptPeer(
   _ specification: LinkSpecification, _ options: BackendOptions
 ) throws(UsageError) -> SimulatorPeer {
