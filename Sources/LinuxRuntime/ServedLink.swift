@@ -36,7 +36,7 @@ final class ServedLink: @unchecked Sendable {
     var counters: [Counter] = []
     switch link.face {
     case .link(let specification):
-      let platform = try openPeer(specification, side: .backEnd)
+      let platform = try openKeptPeer(specification, options)
       switch try chooseDialect(platform, specification, .backEnd) {
       case .native:
         var native = try BackendLink(
