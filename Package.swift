@@ -60,6 +60,7 @@ let linux: [Target] = [
   .target(name: "CLinux"),
   .target(name: "CHostFile"),
   .target(name: "CHostConsole"),
+  .target(name: "CHostNetwork"),
   .target(name: "CService"),
   .target(name: "LinuxSupport", dependencies: ["CLinux"], swiftSettings: strict),
   .target(
@@ -72,8 +73,8 @@ let linux: [Target] = [
   .target(
     name: "HostResources",
     dependencies: [
-      "CLinux", "CHostFile", "CHostConsole", "LinuxSupport", "SharedMemory", "Virtqueue",
-      "VirtioBlock", "VirtioEntropy", "VirtioConsole",
+      "CLinux", "CHostFile", "CHostConsole", "CHostNetwork", "LinuxSupport", "SharedMemory",
+      "Virtqueue", "VirtioBlock", "VirtioEntropy", "VirtioConsole", "VirtioNet",
     ],
     swiftSettings: strict),
 ]
@@ -218,8 +219,8 @@ let tests: [Target] = [
   .testTarget(
     name: "HostResourcesTests",
     dependencies: [
-      "CLinux", "CHostFile", "CHostConsole", "LinuxSupport", "SharedMemory", "Virtqueue",
-      "VirtioDevice", "VirtioBlock", "VirtioConsole", "HostResources",
+      "CLinux", "CHostFile", "CHostConsole", "CHostNetwork", "LinuxSupport", "SharedMemory",
+      "Virtqueue", "VirtioDevice", "VirtioBlock", "VirtioConsole", "VirtioNet", "HostResources",
     ],
     swiftSettings: strict),
   .testTarget(
