@@ -45,6 +45,9 @@ let core: [Target] = [
     name: "VirtioConsole", dependencies: ["SharedMemory", "Virtqueue", "VirtioDevice"],
     swiftSettings: strict),
   .target(
+    name: "VirtioNet", dependencies: ["SharedMemory", "Virtqueue", "VirtioDevice"],
+    swiftSettings: strict),
+  .target(
     name: "DeviceRuntime",
     dependencies: [
       "SharedMemory", "IVShmem", "Virtqueue", "VirtioDevice", "VirtioTransport", "VirtioBlock",
@@ -209,7 +212,7 @@ let tests: [Target] = [
   .testTarget(
     name: "StreamDeviceTests",
     dependencies: [
-      "SharedMemory", "Virtqueue", "VirtioDevice", "VirtioEntropy", "VirtioConsole",
+      "SharedMemory", "Virtqueue", "VirtioDevice", "VirtioEntropy", "VirtioConsole", "VirtioNet",
     ],
     swiftSettings: strict),
   .testTarget(
