@@ -27,12 +27,14 @@ func openPeer(
 /// Joins a link as its back-end, or goes on with the connection that an earlier back-end left to
 /// the service manager.
 func openKeptPeer(
-  _ specification: LinkSpecification, _ options: BackendOptions
+  _ specification: LinkSpecification, _ options: BackendOptions, isAdopted: inout Bool
 ) throws(UsageError) -> SimulatorPeer {
   let name = DescriptorStore.name("link", specification.socketPath)
   if let connection = DescriptorStore.take(name) {
     do throws(SimulatorPeerError) {
-      return try SimulatorPeer(adopting: connection)
+      let peer = try SimulatorPeer(adopting: connection)
+      isAdopted = true
+      return peer
     } catch {
       options.note(
         .warning, BackendOptions.Face.link(specification).subject,

@@ -35,9 +35,12 @@ struct SiemensServedLink: ~Copyable {
   private static var arenaBytes: Int { 4 << 20 }
 
   /// Opens the device on a link that was joined, with its private memory.
+  ///
+  /// - Parameter isAdopted: whether an earlier process has joined it, and may have left a book.
   static func open(
     _ platform: consuming SimulatorPeer, _ specification: LinkSpecification,
-    _ devices: [DeviceSpecification], _ options: BackendOptions, memory: PrivateBlocks
+    _ devices: [DeviceSpecification], _ options: BackendOptions, memory: PrivateBlocks,
+    isAdopted: Bool
   ) throws(UsageError) -> SiemensServedLink {
     let link = specification.socketPath
     guard let first = devices.first, devices.count == 1 else {
@@ -63,7 +66,8 @@ struct SiemensServedLink: ~Copyable {
       var backend = SiemensBackend<SimulatorPeer, ServedDevice>(
         platform: platform, plan: plan, device: device, arena: &arena)
     else { preconditionFailure("4 MiB hold a device's queues") }
-    let kept = keepMemory(specification, connection, backend.bookByteCount, options)
+    let kept = keepMemory(
+      specification, connection, backend.bookByteCount, isAdopted: isAdopted, options)
     if let kept { precondition(backend.keepBook(in: kept.region), "the book has its size") }
     return SiemensServedLink(backend, wake, specification, options, kept, memory)
   }
@@ -104,7 +108,8 @@ struct SiemensServedLink: ~Copyable {
     if isGone { return .ended }
     if let stopDeadline, backend.isQuiet || backend.platform.now() >= stopDeadline {
       // The next process goes on: State stays as it is, and the guest does not notice.
-      if kept != nil, cl_stop_requested() != 0, backend.isQuiet {
+      // What is still in flight is in the book.
+      if kept != nil, cl_stop_requested() != 0 {
         say("stopped; its descriptors are kept")
         return .ended
       }
@@ -231,13 +236,13 @@ struct SiemensServedLink: ~Copyable {
 /// service manager together with the connection; `nil` when nobody keeps it.
 private func keepMemory(
   _ specification: LinkSpecification, _ connection: Int32, _ count: Int,
-  _ options: BackendOptions
+  isAdopted: Bool, _ options: BackendOptions
 ) -> KeptMemory? {
   let path = specification.socketPath
   let link = DescriptorStore.name("link", path)
   let book = DescriptorStore.name("book", path)
   do throws(SystemError) {
-    if DescriptorStore.take(link) != nil, let old = DescriptorStore.take(book) {
+    if isAdopted, let old = DescriptorStore.take(book) {
       return try KeptMemory(adopting: old, count)
     }
     guard DescriptorStore.isThere else { return nil }
