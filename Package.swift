@@ -60,6 +60,7 @@ let linux: [Target] = [
   .target(name: "CLinux"),
   .target(name: "CHostFile"),
   .target(name: "CHostConsole"),
+  .target(name: "CHostNetwork"),
   .target(name: "CService"),
   .target(name: "LinuxSupport", dependencies: ["CLinux"], swiftSettings: strict),
   .target(
@@ -72,8 +73,8 @@ let linux: [Target] = [
   .target(
     name: "HostResources",
     dependencies: [
-      "CLinux", "CHostFile", "CHostConsole", "LinuxSupport", "SharedMemory", "Virtqueue",
-      "VirtioBlock", "VirtioEntropy", "VirtioConsole",
+      "CLinux", "CHostFile", "CHostConsole", "CHostNetwork", "LinuxSupport", "SharedMemory",
+      "Virtqueue", "VirtioBlock", "VirtioEntropy", "VirtioConsole", "VirtioNet",
     ],
     swiftSettings: strict),
 ]
@@ -125,8 +126,8 @@ let programs: [Target] = [
     dependencies: [
       "CLinux", "CService", "CommandOptions", "LinuxSupport", "SharedMemory", "IVShmem",
       "Virtqueue", "VirtioDevice", "VirtioTransport", "VirtioBlock", "VirtioEntropy",
-      "VirtioConsole", "DeviceRuntime", "SiemensDialect", "SimulatorPeer", "HostResources",
-      "VhostUser",
+      "VirtioConsole", "VirtioNet", "DeviceRuntime", "SiemensDialect", "SimulatorPeer",
+      "HostResources", "VhostUser",
     ],
     swiftSettings: strict),
   .executableTarget(
@@ -195,7 +196,7 @@ let tests: [Target] = [
     name: "SimulatorTests",
     dependencies: [
       "CLinux", "LinuxSupport", "SharedMemory", "IVShmem", "SimulatorPeer", "Simulator",
-      "CommandOptions", "LinuxRuntime", "VirtioBlock", "HostResources", "Virtqueue",
+      "CommandOptions", "LinuxRuntime", "VirtioBlock", "VirtioNet", "HostResources", "Virtqueue",
     ],
     swiftSettings: strict),
   .testTarget(
@@ -218,8 +219,8 @@ let tests: [Target] = [
   .testTarget(
     name: "HostResourcesTests",
     dependencies: [
-      "CLinux", "CHostFile", "CHostConsole", "LinuxSupport", "SharedMemory", "Virtqueue",
-      "VirtioDevice", "VirtioBlock", "VirtioConsole", "HostResources",
+      "CLinux", "CHostFile", "CHostConsole", "CHostNetwork", "LinuxSupport", "SharedMemory",
+      "Virtqueue", "VirtioDevice", "VirtioBlock", "VirtioConsole", "VirtioNet", "HostResources",
     ],
     swiftSettings: strict),
   .testTarget(
