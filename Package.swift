@@ -45,6 +45,9 @@ let core: [Target] = [
     name: "VirtioConsole", dependencies: ["SharedMemory", "Virtqueue", "VirtioDevice"],
     swiftSettings: strict),
   .target(
+    name: "VirtioNet", dependencies: ["SharedMemory", "Virtqueue", "VirtioDevice"],
+    swiftSettings: strict),
+  .target(
     name: "DeviceRuntime",
     dependencies: [
       "SharedMemory", "IVShmem", "Virtqueue", "VirtioDevice", "VirtioTransport", "VirtioBlock",
@@ -57,6 +60,7 @@ let linux: [Target] = [
   .target(name: "CLinux"),
   .target(name: "CHostFile"),
   .target(name: "CHostConsole"),
+  .target(name: "CHostNetwork"),
   .target(name: "CService"),
   .target(name: "LinuxSupport", dependencies: ["CLinux"], swiftSettings: strict),
   .target(
@@ -69,8 +73,8 @@ let linux: [Target] = [
   .target(
     name: "HostResources",
     dependencies: [
-      "CLinux", "CHostFile", "CHostConsole", "LinuxSupport", "SharedMemory", "Virtqueue",
-      "VirtioBlock", "VirtioEntropy", "VirtioConsole",
+      "CLinux", "CHostFile", "CHostConsole", "CHostNetwork", "LinuxSupport", "SharedMemory",
+      "Virtqueue", "VirtioBlock", "VirtioEntropy", "VirtioConsole", "VirtioNet",
     ],
     swiftSettings: strict),
 ]
@@ -209,14 +213,14 @@ let tests: [Target] = [
   .testTarget(
     name: "StreamDeviceTests",
     dependencies: [
-      "SharedMemory", "Virtqueue", "VirtioDevice", "VirtioEntropy", "VirtioConsole",
+      "SharedMemory", "Virtqueue", "VirtioDevice", "VirtioEntropy", "VirtioConsole", "VirtioNet",
     ],
     swiftSettings: strict),
   .testTarget(
     name: "HostResourcesTests",
     dependencies: [
-      "CLinux", "CHostFile", "CHostConsole", "LinuxSupport", "SharedMemory", "Virtqueue",
-      "VirtioDevice", "VirtioBlock", "VirtioConsole", "HostResources",
+      "CLinux", "CHostFile", "CHostConsole", "CHostNetwork", "LinuxSupport", "SharedMemory",
+      "Virtqueue", "VirtioDevice", "VirtioBlock", "VirtioConsole", "VirtioNet", "HostResources",
     ],
     swiftSettings: strict),
   .testTarget(

@@ -21,7 +21,7 @@ public final class FrontendFuzzer {
   typealias Front = BlockFrontend<ScheduledPeer>
 
   /// Turns of the hostile back-end, over all runs.
-  public private(set) var actions: UInt64 = 0
+  public var actions: UInt64 { hostile.actions }
   /// Requests that the front-end got through, over all runs.
   public private(set) var completions: UInt64 = 0
   /// Operations of the front-end that ended with an error, over all runs.
@@ -34,14 +34,8 @@ public final class FrontendFuzzer {
       + " at most \(largestCall) accesses a call"
   }
   private let links: [ScheduledLink]
-  private let books: [UnsafeMutableRawPointer]
-  private var bookIndex = 1
-  private var backend: Backend<ScheduledPeer, FuzzedDevice>
-  private var input = FuzzInput(bytes: [])
-  private var isHonest = false
-  private var isActing = false
-
-  private static var bookBytes: Int { 4 << 20 }
+  private let book: UnsafeMutableRawPointer
+  private let hostile: HostileBackend
   /// A set-up is about 30 transactions; each look at the peer is a few loads.
   static var callLimit: UInt64 { 200_000 }
 
@@ -50,26 +44,22 @@ public final class FrontendFuzzer {
   /// - Throws: what the system says about it.
   public init() throws(SystemError) {
     links = [try FuzzLinks.make(.shared), try FuzzLinks.make(.output)]
-    unsafe books = [
-      FuzzLinks.book(Self.bookBytes), FuzzLinks.book(Self.bookBytes),
-      FuzzLinks.book(Self.bookBytes),
-    ]
-    let arena = unsafe PrivateArena(unsafeBase: books[1], count: Self.bookBytes)
-    backend = BackendFuzzer.backend(links[0], FuzzedDevice.Medium.Plan(), HostScript(), arena)
+    unsafe book = FuzzLinks.book(HostileBackend.bookBytes)
+    hostile = HostileBackend(links[0], slot: 0)
   }
 
   /// Plays one input.
   ///
   /// - Throws: the promise that was broken.
   public func run(_ bytes: [UInt8]) throws(FuzzFailure) {
-    input = FuzzInput(bytes: bytes)
-    let choice = input.byte()
+    hostile.input = FuzzInput(bytes: bytes)
+    let choice = hostile.input.byte()
     let link = links[Int(choice & 1)]
     link.restart(seed: UInt64(choice) + 1)
     if choice & 4 != 0 { link.scramble() }
-    isHonest = false
-    startBackend(link)
-    link.onWait = { [unowned self] in turn(link) }
+    hostile.isHonest = false
+    hostile.start(on: link)
+    link.onWait = { [hostile] in hostile.turn() }
     defer {
       link.onWait = nil
       cw_watch_end()
@@ -77,7 +67,7 @@ public final class FrontendFuzzer {
     #if CELLMATE_WATCH
       link.views[1].watch(side: 1)
     #endif
-    var arena = unsafe PrivateArena(unsafeBase: books[2], count: Self.bookBytes)
+    var arena = unsafe PrivateArena(unsafeBase: book, count: HostileBackend.bookBytes)
     var front: Front
     do throws(BlockFrontendError) {
       front = try Front(
@@ -89,18 +79,11 @@ public final class FrontendFuzzer {
     }
     front.frontend.start()
     // Bounded, so that an input of any length ends.
-    for round in UInt32(0)..<300 where !input.isAtEnd {
+    for round in UInt32(0)..<300 where !hostile.input.isAtEnd {
       try work(&front, link, round, out, into)
     }
-    isHonest = true
+    hostile.isHonest = true
     try recover(&front, link, out, into)
-  }
-
-  private func startBackend(_ link: ScheduledLink) {
-    bookIndex = 1 - bookIndex
-    let arena = unsafe PrivateArena(unsafeBase: books[bookIndex], count: Self.bookBytes)
-    backend = BackendFuzzer.backend(link, FuzzedDevice.Medium.Plan(), HostScript(), arena)
-    backend.start()
   }
 
   /// One look of the front-end's user at everything, whose cost is bounded.
@@ -137,75 +120,12 @@ public final class FrontendFuzzer {
     }
   }
 
-  // MARK: The back-end's turn
-
-  private func turn(_ link: ScheduledLink) {
-    guard !isActing else { return }
-    isActing = true
-    defer { isActing = false }
-    // A wait that ends without an event has used up its time.
-    link.time &+= 10
-    guard !isHonest else {
-      for _ in 0..<20 { _ = backend.step() }
-      return
-    }
-    actions += 1
-    for _ in 0..<2 { _ = backend.step() }
-    let kind = input.byte()
-    // Half of the turns are honest, or nothing would ever be set up and lied about.
-    guard kind & 1 != 0, !input.isAtEnd else { return }
-    let plan = backend.link.plan
-    let region = link.views[0]
-    switch kind >> 1 & 7 {
-    case 0, 1:
-      // The answer to a request: value, result, or a word of another pairing.
-      let base = plan.deviceBlock + BlockLayout.deviceSlot(0)
-      let field = [0x00, 0x08, 0x10, 0x10, 0x18, 0x170, 0x1fc, 0x200][Int(input.byte() & 7)]
-      region.store64(value(), at: base + (field & ~7))
-    case 2, 3, 4:
-      // Rings and status bytes.
-      let start = plan.devicePool.lowerBound + Int(input.half()) % 0x2000 & ~1
-      region.store16(UInt16(truncatingIfNeeded: value()), at: start)
-    case 5:
-      let start = plan.deviceBlock + Int(input.half()) % BlockLayout.deviceBlockSize & ~7
-      region.store64(value(), at: start)
-    case 6:
-      if kind & 16 == 0 {
-        backend.link.platform.writeState(UInt32(truncatingIfNeeded: value()))
-      } else {
-        backend.link.platform.ringDoorbell(.zero, at: PeerID(1))
-      }
-    default: if kind & 48 == 0 { startBackend(link) } else { scatter(region, plan) }
-    }
-  }
-
-  /// Bytes, anywhere the back-end may write.
-  private func scatter(_ region: SharedRegion, _ plan: LinkPlan) {
-    let range = plan.deviceBlock..<plan.devicePool.upperBound
-    let start = range.lowerBound + Int(input.word() & 0xff_ffff) % range.count
-    let count = min(Int(input.byte() & 15) + 1, range.upperBound - start)
-    for offset in 0..<count { region.store8(input.byte(), at: start + offset) }
-  }
-
-  private func value() -> UInt64 {
-    let known: [UInt64] = [
-      0, 1, 2, 3, 0xb, 0xf, 0x4f, 16, 17, 255, 256, 0xffff, 0x7fff_ffff, 0xffff_ffff, .max,
-      0x3_0000_0000, 1 << 63,
-    ]
-    let choice = input.byte()
-    switch choice {
-    case 0..<170: return known[Int(choice) % known.count]
-    case 170..<240: return UInt64(choice - 170)
-    default: return input.long()
-    }
-  }
-
   // MARK: Afterwards
 
   private func recover(
     _ front: inout Front, _ link: ScheduledLink, _ out: BufferSegment, _ into: BufferSegment
   ) throws(FuzzFailure) {
-    startBackend(link)
+    hostile.start(on: link)
     front.disconnect()
     do throws(BlockFrontendError) {
       try front.connect(until: Instant(nanoseconds: link.time + 1_000_000))

@@ -6,6 +6,10 @@ public enum FuzzTarget: String, CaseIterable, Sendable {
   case backend
   /// A hostile back-end against the block front-end.
   case frontend
+  /// A hostile back-end against the console driver.
+  case console
+  /// A hostile back-end against the entropy driver.
+  case entropy
   /// A hostile driver of the Siemens dialect against a back-end.
   case siemens
 }
@@ -16,6 +20,7 @@ public final class FuzzPlayer {
   private var vhostUser: VhostUserFuzzer?
   private var backend: BackendFuzzer?
   private var frontend: FrontendFuzzer?
+  private var driver: DriverFuzzer?
   private var siemens: SiemensFuzzer?
 
   /// Makes the fuzzer of that name.
@@ -26,6 +31,8 @@ public final class FuzzPlayer {
     case .vhostUser: vhostUser = try VhostUserFuzzer()
     case .backend: backend = try BackendFuzzer()
     case .frontend: frontend = try FrontendFuzzer()
+    case .console: driver = try DriverFuzzer(.console)
+    case .entropy: driver = try DriverFuzzer(.entropy)
     case .siemens: siemens = try SiemensFuzzer()
     }
   }
@@ -37,12 +44,14 @@ public final class FuzzPlayer {
     vhostUser?.run(bytes)
     try backend?.run(bytes)
     try frontend?.run(bytes)
+    try driver?.run(bytes)
     try siemens?.run(bytes)
   }
 
   /// What was played, for people.
   public var summary: String {
-    vhostUser?.summary ?? backend?.summary ?? frontend?.summary ?? siemens?.summary ?? ""
+    vhostUser?.summary ?? backend?.summary ?? frontend?.summary ?? driver?.summary
+      ?? siemens?.summary ?? ""
   }
 
   /// A random input: for seeded runs. Most begin with an honest set-up, or they would not get far.
@@ -57,7 +66,7 @@ public final class FuzzPlayer {
     switch target {
     case .vhostUser: bytes.insert(contentsOf: [5, 6, 0, 0, 6, 1, 0], at: 0)
     case .backend: bytes.insert(contentsOf: [0x07, 0x17, 0x27], at: 1)
-    case .frontend: break
+    case .frontend, .console, .entropy: break
     case .siemens: bytes.insert(contentsOf: [0x02, 0x03, 0x00], at: 1)
     }
     return bytes

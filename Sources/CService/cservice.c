@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 #include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/un.h>
@@ -55,6 +56,36 @@ long cs_notify(const char *_Nonnull path, const void *_Nonnull data, size_t size
   do {
     r = sendto(fd, data, size, MSG_NOSIGNAL | (may_wait ? 0 : MSG_DONTWAIT),
                (struct sockaddr *)&a, n);
+    if (r < 0) r = -errno;
+  } while (r == -EINTR);
+  close(fd);
+  return r;
+}
+
+long cs_notify_fd(const char *_Nonnull path, const void *_Nonnull data, size_t size, int sent) {
+  struct sockaddr_un a;
+  socklen_t n;
+  long r = cs_address(&a, &n, path);
+  if (r < 0) return r;
+  int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) return -errno;
+  struct timeval second = {1, 0};
+  setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &second, sizeof second);
+  struct iovec v = {(void *)data, size};
+  union {
+    char bytes[CMSG_SPACE(sizeof(int))];
+    struct cmsghdr align;
+  } space;
+  memset(&space, 0, sizeof space);
+  struct msghdr m = {.msg_name = &a, .msg_namelen = n, .msg_iov = &v, .msg_iovlen = 1,
+                     .msg_control = space.bytes, .msg_controllen = sizeof space.bytes};
+  struct cmsghdr *k = CMSG_FIRSTHDR(&m);
+  k->cmsg_level = SOL_SOCKET;
+  k->cmsg_type = SCM_RIGHTS;
+  k->cmsg_len = CMSG_LEN(sizeof(int));
+  memcpy(CMSG_DATA(k), &sent, sizeof(int));
+  do {
+    r = sendmsg(fd, &m, MSG_NOSIGNAL);
     if (r < 0) r = -errno;
   } while (r == -EINTR);
   close(fd);

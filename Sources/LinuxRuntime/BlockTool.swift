@@ -41,7 +41,7 @@ public struct BlockTool: Sendable {
     guard depth & (depth - 1) == 0 else {
       throw UsageError("--depth \(depth): expected a power of two from 1 to 64")
     }
-    let isSmall = action == "roundtrip" || action == "acknowledge"
+    let isSmall = ["roundtrip", "acknowledge", "info"].contains(action)
     let standard: UInt64 = isSmall ? 4096 : 128 << 10
     size = Int(try given.number("size", in: 512...(1 << 20), default: standard))
     guard size % 512 == 0 else { throw UsageError("--size \(size): expected a multiple of 512") }

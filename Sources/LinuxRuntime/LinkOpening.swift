@@ -24,6 +24,26 @@ func openPeer(
   } catch { throw UsageError(explain(error, path, own)) }
 }
 
+/// Joins a link as its back-end, or goes on with the connection that an earlier back-end left to
+/// the service manager.
+func openKeptPeer(
+  _ specification: LinkSpecification, _ options: BackendOptions, isAdopted: inout Bool
+) throws(UsageError) -> SimulatorPeer {
+  let name = DescriptorStore.name("link", specification.socketPath)
+  if let connection = DescriptorStore.take(name) {
+    do throws(SimulatorPeerError) {
+      let peer = try SimulatorPeer(adopting: connection)
+      isAdopted = true
+      return peer
+    } catch {
+      options.note(
+        .warning, BackendOptions.Face.link(specification).subject,
+        "the kept connection is of no use: \(explain(error, specification.socketPath, PeerID(0)))")
+    }
+  }
+  return try openPeer(specification, side: .backEnd)
+}
+
 /// Makes a link that was joined a native one.
 func makeNativeLink(
   _ platform: consuming SimulatorPeer, _ specification: LinkSpecification, side: LinkSide

@@ -36,7 +36,8 @@ final class ServedLink: @unchecked Sendable {
     var counters: [Counter] = []
     switch link.face {
     case .link(let specification):
-      let platform = try openPeer(specification, side: .backEnd)
+      var isAdopted = false
+      let platform = try openKeptPeer(specification, options, isAdopted: &isAdopted)
       switch try chooseDialect(platform, specification, .backEnd) {
       case .native:
         var native = try BackendLink(
@@ -47,7 +48,7 @@ final class ServedLink: @unchecked Sendable {
         self.native = consume native
       case .siemens:
         var siemens = try SiemensServedLink.open(
-          platform, specification, link.devices, options, memory: memory)
+          platform, specification, link.devices, options, memory: memory, isAdopted: isAdopted)
         siemens.forEachCounter { counter, _ in counters.append(counter) }
         board = LinkBoard(counters, kinds: siemens.kinds)
         wake = try Self.duplicate(siemens.wakeDescriptor, link)

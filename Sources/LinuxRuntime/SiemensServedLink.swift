@@ -1,3 +1,4 @@
+import CLinux
 import CommandOptions
 import IVShmem
 import LinuxSupport
@@ -14,6 +15,7 @@ struct SiemensServedLink: ~Copyable {
   private let wake: LocalWake
   private let options: BackendOptions
   private let subject: String
+  private let path: String
   private var shown: SiemensPhase?
   private var isWaitShown = false
   private var isGone = false
@@ -21,6 +23,8 @@ struct SiemensServedLink: ~Copyable {
   private var transactions: UInt64 = 0
   private var attentionEnd: UInt64 = 0
   private var looks: UInt32 = 0
+  /// The book, when somebody keeps it for the next process.
+  private let kept: KeptMemory?
   /// Declared last: what lies in it goes first.
   private let memory: PrivateBlocks
 
@@ -31,9 +35,12 @@ struct SiemensServedLink: ~Copyable {
   private static var arenaBytes: Int { 4 << 20 }
 
   /// Opens the device on a link that was joined, with its private memory.
+  ///
+  /// - Parameter isAdopted: whether an earlier process has joined it, and may have left a book.
   static func open(
     _ platform: consuming SimulatorPeer, _ specification: LinkSpecification,
-    _ devices: [DeviceSpecification], _ options: BackendOptions, memory: PrivateBlocks
+    _ devices: [DeviceSpecification], _ options: BackendOptions, memory: PrivateBlocks,
+    isAdopted: Bool
   ) throws(UsageError) -> SiemensServedLink {
     let link = specification.socketPath
     guard let first = devices.first, devices.count == 1 else {
@@ -54,21 +61,28 @@ struct SiemensServedLink: ~Copyable {
       link, own: specification.own(.backEnd), platform.geometry,
       configurationSize: device.configurationSize)
     var arena = memory.arena(arenaBytes)
+    let connection = platform.connection
     guard
-      let backend = SiemensBackend<SimulatorPeer, ServedDevice>(
+      var backend = SiemensBackend<SimulatorPeer, ServedDevice>(
         platform: platform, plan: plan, device: device, arena: &arena)
     else { preconditionFailure("4 MiB hold a device's queues") }
-    return SiemensServedLink(backend, wake, specification, options, memory)
+    let kept = keepMemory(
+      specification, connection, backend.bookByteCount, isAdopted: isAdopted, options)
+    if let kept { precondition(backend.keepBook(in: kept.region), "the book has its size") }
+    return SiemensServedLink(backend, wake, specification, options, kept, memory)
   }
 
   private init(
     _ backend: consuming SiemensBackend<SimulatorPeer, ServedDevice>, _ wake: LocalWake,
-    _ specification: LinkSpecification, _ options: BackendOptions, _ memory: PrivateBlocks
+    _ specification: LinkSpecification, _ options: BackendOptions, _ kept: KeptMemory?,
+    _ memory: PrivateBlocks
   ) {
     self.backend = backend
     self.wake = wake
     self.options = options
+    self.kept = kept
     self.memory = memory
+    path = specification.socketPath
     subject = BackendOptions.Face.link(specification).subject
   }
 
@@ -81,13 +95,28 @@ struct SiemensServedLink: ~Copyable {
 
   // MARK: The loop
 
-  mutating func begin() { backend.start() }
+  mutating func begin() {
+    if let kept, kept.isOld {
+      if backend.resume() { return say("goes on where an earlier back-end stopped") }
+      say("the kept book is of no use; starting anew", .warning)
+    }
+    backend.start()
+  }
 
   /// Looks once at everything; bounded.
   mutating func turn() -> LinkTurn {
     if isGone { return .ended }
     if let stopDeadline, backend.isQuiet || backend.platform.now() >= stopDeadline {
+      // The next process goes on: State stays as it is, and the guest does not notice.
+      // What is still in flight is in the book.
+      if kept != nil, cl_stop_requested() != 0 {
+        say("stopped; its descriptors are kept")
+        return .ended
+      }
       backend.leave()
+      if kept != nil {
+        for kind in ["link", "book"] { DescriptorStore.forget(DescriptorStore.name(kind, path)) }
+      }
       say("left")
       return .ended
     }
@@ -201,6 +230,34 @@ struct SiemensServedLink: ~Copyable {
 
   /// The kind of the device.
   var kinds: [String] { [backend.device.kindName] }
+}
+
+/// The book of a link: the one that an earlier process left, or a new one that is given to the
+/// service manager together with the connection; `nil` when nobody keeps it.
+private func keepMemory(
+  _ specification: LinkSpecification, _ connection: Int32, _ count: Int,
+  isAdopted: Bool, _ options: BackendOptions
+) -> KeptMemory? {
+  let path = specification.socketPath
+  let link = DescriptorStore.name("link", path)
+  let book = DescriptorStore.name("book", path)
+  do throws(SystemError) {
+    if isAdopted, let old = DescriptorStore.take(book) {
+      return try KeptMemory(adopting: old, count)
+    }
+    guard DescriptorStore.isThere else { return nil }
+    // A book and a connection belong together: none of an earlier pair stays.
+    for name in [link, book] { DescriptorStore.forget(name) }
+    let new = try KeptMemory(count)
+    try DescriptorStore.keep(new.number, book)
+    try DescriptorStore.keep(connection, link)
+    return new
+  } catch {
+    options.note(
+      .warning, BackendOptions.Face.link(specification).subject,
+      "nothing is kept for the next back-end: \(error.text)")
+    return nil
+  }
 }
 
 /// Where header and pool lie, or one line with the way out.

@@ -2,6 +2,7 @@ public import CommandOptions
 import IVShmem
 import LinuxSupport
 import SharedMemory
+import SiemensDialect
 import SimulatorPeer
 import VirtioDevice
 import VirtioTransport
@@ -34,6 +35,7 @@ public struct StatusTool: Sendable {
   /// Looks once and prints.
   public func run() throws(UsageError) {
     let observer = try observe()
+    if isSiemens(observer) { return showSiemens(observer) }
     let plan: LinkPlan
     do throws(LinkPlanError) {
       plan = try LinkPlan(
@@ -56,6 +58,51 @@ public struct StatusTool: Sendable {
     for side in sides { text += line(side) }
     for device in devices { text += line(device) }
     if devices.isEmpty { text += "no device is shown\n" }
+    writeOutput(text)
+  }
+
+  /// Whether one of the sides says that it speaks the Siemens dialect, or the operator does.
+  private func isSiemens(_ observer: borrowing SimulatorObserver) -> Bool {
+    if let dialect = link.dialect { return dialect == .siemens }
+    for peer in [link.own(.backEnd), link.partner(.backEnd)]
+    where UInt32(peer.rawValue) < observer.geometry.maxPeers {
+      if observer.region.state(of: peer, in: observer.geometry) == SiemensHeader.ready {
+        return true
+      }
+    }
+    return false
+  }
+
+  private func showSiemens(_ observer: borrowing SimulatorObserver) {
+    let region = observer.region
+    let base = observer.geometry.readWrite.lowerBound
+    var sides: [Fields] = []
+    for side in [LinkSide.backEnd, .frontEnd] {
+      let peer = side == .backEnd ? link.own(.backEnd) : link.partner(.backEnd)
+      guard UInt32(peer.rawValue) < observer.geometry.maxPeers else { continue }
+      let counts = observer.interruptCounts(of: peer)
+      let state = region.state(of: peer, in: observer.geometry)
+      sides.append([
+        ("side", "\(side)"), ("peer", "\(peer.rawValue)"), ("state", hex(state)),
+        ("live", state == SiemensHeader.ready ? "true" : "false"),
+        ("delivered", "\(counts.delivered)"), ("dropped", "\(counts.dropped)"),
+      ])
+    }
+    var header: Fields = []
+    if observer.geometry.readWriteSize >= 4096 {
+      for field: SiemensHeader.Field in [
+        .revision, .size, .writeTransaction, .deviceStatus, .queueSelector,
+        .configurationGeneration,
+      ] { header.append(("\(field)", hex(region.load32(base + field.rawValue)))) }
+    }
+    if isJSON {
+      writeOutput(
+        "{\"link\":\"\(link.socketPath)\",\"dialect\":\"siemens\",\"sides\":["
+          + sides.map(json).joined(separator: ",") + "],\"header\":\(json(header))}\n")
+      return
+    }
+    var text = "link \(link.socketPath), Siemens dialect\n"
+    for fields in sides + [header] { text += line(fields) }
     writeOutput(text)
   }
 

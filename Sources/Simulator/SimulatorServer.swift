@@ -319,6 +319,7 @@ public final class SimulatorServer {
     var value: UInt32 = 0
     switch request {
     case .writeState: setState(peer, words[1])
+    case .rejoin: return self.reply(client, .ok, holder: 0)
     case .readState, .status: value = states.load32(at: 4 * peer)
     }
     var reply: [UInt32] = [words[0], value]

@@ -1,3 +1,5 @@
+import IVShmem
+
 /// The messages between a peer and the simulator's server: fixed little-endian words over a
 /// SEQPACKET socket, one message a packet.
 ///
@@ -23,6 +25,29 @@ public enum SimulatorMessage {
     case readState = 2
     /// Text about the link, for `ivshmem-sim status`.
     case status = 3
+    /// On a connection that joined before and was kept open: the welcome and its descriptors once
+    /// more, for another process. State and everything else stay as they are.
+    case rejoin = 4
+  }
+
+  /// How a connection starts, or goes on.
+  enum Start: Equatable {
+    /// As this peer, or as any that is free.
+    case join(PeerID?)
+    /// As nobody.
+    case observe
+    /// As the peer that this connection joined as.
+    case rejoin
+
+    /// The first message.
+    var words: InlineArray<2, UInt32> {
+      switch self {
+      case .join(let peer):
+        [SimulatorMessage.magic, peer.map { UInt32($0.rawValue) } ?? SimulatorMessage.anyPeer]
+      case .observe: [SimulatorMessage.magic, SimulatorMessage.observer]
+      case .rejoin: [Request.rejoin.rawValue, SimulatorMessage.magic]
+      }
+    }
   }
 
   /// How the server answers a hello.

@@ -15,7 +15,7 @@ public struct SimulatorObserver: ~Copyable {
   /// Maps the link behind `socketPath`.
   public init(socketPath: String) throws(SimulatorPeerError) {
     let socket = try SimulatorPeer.connect(socketPath)
-    let joined = try SimulatorPeer.join(socket, nil, asObserver: true)
+    let joined = try SimulatorPeer.join(socket, .observe)
     geometry = joined.geometry
     mapping = joined.mapping
     // SAFETY: the reservation spans both guards and every section.

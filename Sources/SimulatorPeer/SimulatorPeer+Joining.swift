@@ -46,13 +46,10 @@ extension SimulatorPeer {
 
   /// Joins the link; every descriptor that is not kept is closed, also when something fails.
   static func join(
-    _ socket: borrowing Descriptor, _ wanted: PeerID?, asObserver: Bool = false
+    _ socket: borrowing Descriptor, _ start: SimulatorMessage.Start
   ) throws(SimulatorPeerError) -> Joined {
-    let asked =
-      asObserver
-      ? SimulatorMessage.observer
-      : wanted.map { UInt32($0.rawValue) } ?? SimulatorMessage.anyPeer
-    let welcome = try greet(socket, asked, wanted)
+    let asObserver = start == .observe
+    let welcome = try greet(socket, start)
     var descriptors = welcome.descriptors
     func word(_ index: Int) -> UInt32 { welcome.words[index] }
     func long(_ index: Int) -> UInt64 { UInt64(word(index)) | UInt64(word(index + 1)) << 32 }
@@ -97,9 +94,11 @@ extension SimulatorPeer {
 
   /// Says hello and takes the welcome with its descriptors.
   static func greet(
-    _ socket: borrowing Descriptor, _ asked: UInt32, _ wanted: PeerID?
+    _ socket: borrowing Descriptor, _ start: SimulatorMessage.Start
   ) throws(SimulatorPeerError) -> Greeting {
-    var hello: InlineArray<2, UInt32> = [SimulatorMessage.magic, asked]
+    let wanted: PeerID?
+    if case .join(let peer) = start { wanted = peer } else { wanted = nil }
+    var hello = start.words
     // SAFETY: eight bytes are eight bytes.
     let sent = unsafe withUnsafeMutablePointer(to: &hello) {
       unsafe cl_send(socket.number, $0, 8, nil, 0)
@@ -108,7 +107,10 @@ extension SimulatorPeer {
     var greeting = Greeting(words: InlineArray(repeating: 0), descriptors: Numbers())
     var count: UInt32 = 0
     var got = -4
-    while got == -4 {
+    // An answer that an earlier holder of the connection did not live to take comes first: 8 bytes.
+    var leftovers = start == .rejoin ? 4 : 0
+    while got == -4 || got == 8 && leftovers > 0 {
+      if got == 8 { leftovers -= 1 }
       // SAFETY: the buffers have the stated sizes; cl_receive bounds the descriptors.
       got = unsafe withUnsafeMutablePointer(to: &greeting.words) { words in
         unsafe withUnsafeMutablePointer(to: &greeting.descriptors.numbers) { numbers in

@@ -56,7 +56,18 @@ public struct SimulatorPeer: Platform, ~Copyable {
   /// Joins the link behind `socketPath` as `wanted`, or as any free peer.
   public init(socketPath: String, wanting wanted: PeerID? = nil) throws(SimulatorPeerError) {
     let socket = try Self.connect(socketPath)
-    let joined = try Self.join(socket, wanted)
+    let joined = try Self.join(socket, SimulatorMessage.Start.join(wanted))
+    self.init(joined, socket)
+  }
+
+  /// Goes on with a connection that a peer of another life has joined and somebody has kept open:
+  /// the same peer, whose State was never 0.
+  public init(adopting connection: consuming Descriptor) throws(SimulatorPeerError) {
+    let joined = try Self.join(connection, .rejoin)
+    self.init(joined, connection)
+  }
+
+  private init(_ joined: Joined, _ socket: consuming Descriptor) {
     geometry = joined.geometry
     peerID = joined.peerID
     vectorCount = joined.vectorCount
@@ -79,6 +90,9 @@ public struct SimulatorPeer: Platform, ~Copyable {
     localWake = LocalWake(descriptor: events[Int(peerID.rawValue) * Int(vectorCount)])
     self.socket = socket
   }
+
+  /// The connection to the server. As long as anybody holds it open, the peer lives.
+  public var connection: Int32 { socket.number }
 
   deinit {
     for index in events.indices where events[index] >= 0 { cl_close(events[index]) }

@@ -106,6 +106,8 @@ public struct DeviceQueue: ~Copyable {
     availableEvent.store16(nextAvailable.rawValue &+ size, 0)
   }
 
+  /// The number of descriptors.
+  public var capacity: Int { Int(size) }
   /// Chains taken and not yet returned.
   @inlinable
   public var inFlightCount: Int {

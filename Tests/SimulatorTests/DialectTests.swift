@@ -61,6 +61,40 @@ import VirtioTransport
     }
   }
 
+  /// The state of such a link is not read as if it were a native one.
+  @Test func statusKnowsTheDialect() throws {
+    let server = try RunningServer {
+      $0.outputSize = 0
+      $0.readWriteSize = 1 << 20
+      $0.virtioDevice = 2
+    }
+    let file = server.folder.appendingPathComponent("disk").path
+    try Data(count: 1 << 20).write(to: URL(fileURLWithPath: file))
+    let link = "sim:\(server.path)"
+    let backend = try Self.run(
+      "ivshmem-backend", ["--quiet", "--link", link, "--device", "block,file=\(file)"])
+    defer { backend.terminate() }
+    // Returns when the back-end has answered.
+    let front = try Self.run(
+      "ivshmem", ["frontend", "block", "roundtrip", "--count", "1", "--link", link])
+    front.waitUntilExit()
+    #expect(front.terminationStatus == 0)
+    let status = Process()
+    status.executableURL = DiskTests.program("ivshmem")
+    status.arguments = ["status", "--link", link, "--json"]
+    let pipe = Pipe()
+    status.standardOutput = pipe
+    try status.run()
+    let output = pipe.fileHandleForReading.readDataToEndOfFile()
+    status.waitUntilExit()
+    let text = String(decoding: output, as: UTF8.self)
+    let shown = try #require(try JSONSerialization.jsonObject(with: output) as? [String: Any])
+    #expect(shown["dialect"] as? String == "siemens", "\(text)")
+    let header = try #require(shown["header"] as? [String: String])
+    #expect(header["revision"] == "0x1")
+    #expect(header["size"] == "0x88")
+  }
+
   @Test func aLinkSaysWhatItIs() throws {
     func recognise(_ deviceClass: UInt32, _ state: UInt32, _ side: LinkSide) -> Dialect? {
       do throws(UsageError) {

@@ -15,6 +15,8 @@ const char *_Nullable cs_environment(const char *_Nonnull name);
 // One datagram to the socket at path, '@' first for an abstract one. may_wait: at most a second,
 // otherwise not at all.
 long cs_notify(const char *_Nonnull path, const void *_Nonnull data, size_t size, int may_wait);
+// The same with one descriptor.
+long cs_notify_fd(const char *_Nonnull path, const void *_Nonnull data, size_t size, int sent);
 
 // A listening stream socket. Nobody but the owner may use it before its group (-1: as it is) and
 // mode are set. A socket that nobody serves any more is replaced; of one that is served *holder

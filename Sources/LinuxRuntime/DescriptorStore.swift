@@ -1,0 +1,71 @@
+import CLinux
+import CService
+import LinuxSupport
+
+/// Descriptors that outlive this process: the service manager keeps them and gives them to the next
+/// one (sd_notify(3): FDSTORE; sd_listen_fds(3)).
+enum DescriptorStore {
+  private static func environment(_ name: String) -> String? {
+    unsafe cs_environment(name).map { unsafe String(cString: $0) }
+  }
+
+  /// Whether anybody keeps descriptors: the manager says so with `FDSTORE` (systemd 254; for an
+  /// older one the unit sets the variable beside `FileDescriptorStoreMax=`).
+  static var isThere: Bool {
+    guard let limit = environment("FDSTORE"), let number = UInt32(limit, radix: 10) else {
+      return false
+    }
+    return number > 0 && environment("NOTIFY_SOCKET") != nil
+  }
+
+  /// A name for what belongs to the link behind `path`: printable, no colon.
+  static func name(_ kind: String, _ path: String) -> String {
+    var name = kind + "="
+    for byte in path.utf8.suffix(200) {
+      let isPlain = byte > 0x20 && byte < 0x7f && byte != 0x3a
+      name.unicodeScalars.append(Unicode.Scalar(isPlain ? byte : 0x5f))
+    }
+    return name
+  }
+
+  /// Gives a descriptor away for the next process.
+  ///
+  /// - Throws: what the system says.
+  static func keep(_ number: Int32, _ name: String) throws(SystemError) {
+    guard let path = environment("NOTIFY_SOCKET") else { return }
+    var text = "FDSTORE=1\nFDNAME=\(name)\n"
+    let result = text.withUTF8 { bytes in
+      guard let base = bytes.baseAddress else { return 0 }
+      return unsafe cs_notify_fd(path, base, bytes.count, number)
+    }
+    _ = try SystemError.check(result)
+  }
+
+  /// Nothing of that name is for the next process.
+  static func forget(_ name: String) {
+    guard let path = environment("NOTIFY_SOCKET") else { return }
+    var text = "FDSTOREREMOVE=1\nFDNAME=\(name)\n"
+    text.withUTF8 { bytes in
+      guard let base = bytes.baseAddress else { return }
+      _ = unsafe cs_notify(path, base, bytes.count, 1)
+    }
+  }
+
+  /// A descriptor of that name that an earlier process gave away; `nil` when there is none.
+  static func take(_ name: String) -> Descriptor? {
+    guard environment("LISTEN_PID") == "\(cl_process_id())",
+      let names = environment("LISTEN_FDNAMES"),
+      let count = environment("LISTEN_FDS").flatMap({ Int32($0, radix: 10) })
+    else { return nil }
+    var number: Int32 = 3
+    for found in names.split(separator: ":", omittingEmptySubsequences: false) {
+      guard number < 3 + min(count, 1024) else { return nil }
+      if found == name {
+        let copy = cl_duplicate(number)
+        return copy >= 0 ? Descriptor(owning: Int32(truncatingIfNeeded: copy)) : nil
+      }
+      number += 1
+    }
+    return nil
+  }
+}
