@@ -126,8 +126,8 @@ let programs: [Target] = [
     dependencies: [
       "CLinux", "CService", "CommandOptions", "LinuxSupport", "SharedMemory", "IVShmem",
       "Virtqueue", "VirtioDevice", "VirtioTransport", "VirtioBlock", "VirtioEntropy",
-      "VirtioConsole", "DeviceRuntime", "SiemensDialect", "SimulatorPeer", "HostResources",
-      "VhostUser",
+      "VirtioConsole", "VirtioNet", "DeviceRuntime", "SiemensDialect", "SimulatorPeer",
+      "HostResources", "VhostUser",
     ],
     swiftSettings: strict),
   .executableTarget(
@@ -196,7 +196,7 @@ let tests: [Target] = [
     name: "SimulatorTests",
     dependencies: [
       "CLinux", "LinuxSupport", "SharedMemory", "IVShmem", "SimulatorPeer", "Simulator",
-      "CommandOptions", "LinuxRuntime", "VirtioBlock", "HostResources", "Virtqueue",
+      "CommandOptions", "LinuxRuntime", "VirtioBlock", "VirtioNet", "HostResources", "Virtqueue",
     ],
     swiftSettings: strict),
   .testTarget(

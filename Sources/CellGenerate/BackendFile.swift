@@ -45,7 +45,9 @@ struct BackendFile {
           "# The guest's driver is Linux' virtio_ivshmem: it needs the dialect of today's")
         lines.append("# Linux guests, which this version of ivshmem-backend does not speak yet.")
       }
-      lines += ["link = uio:\(place)", "device = \(device)"]
+      // On the board the root cell takes part, by a tap; a name of one has at most 15 bytes.
+      let tap = link.wish.kind == .network ? ",tap=\(link.name.prefix(15))" : ""
+      lines += ["link = uio:\(place)", "device = \(device)\(tap)"]
     }
     return lines.joined(separator: "\n") + "\n"
   }
@@ -63,7 +65,7 @@ struct BackendFile {
       lines.append(
         "#   ivshmem-sim --socket \(Self.socket(of: link)) --rw \(hex(link.readWriteSize)) "
           + "--output \(hex(link.outputSize)) &")
-      if link.wish.kind != .console, link.wish.kind != .entropy {
+      if link.wish.kind == .block || link.wish.kind == .native {
         lines.append("#   truncate -s 64M \(link.name).img")
       }
     }
@@ -90,6 +92,16 @@ struct BackendFile {
     device(link, file: "", terminal: "") != nil
   }
 
+  /// An address of its own for each link of each setup, always the same: administered locally.
+  private func address(of link: PlacedLink) -> String {
+    var hash: UInt64 = 0xcbf2_9ce4_8422_2325
+    for byte in "\(layout.setup.name)/\(link.name)".utf8 {
+      hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3
+    }
+    let bytes = (0..<5).map { Int(hash >> UInt64(8 * $0) & 255) }
+    return (["02"] + bytes.map(twoDigits)).joined(separator: ":")
+  }
+
   /// What today's back-end can serve on a link.
   private func device(_ link: PlacedLink, file: String, terminal: String) -> String? {
     switch link.wish.kind {
@@ -98,7 +110,7 @@ struct BackendFile {
         + (link.wish.queues > 1 ? ",queues=\(link.wish.queues)" : "")
     case .console: "console,pty=\(terminal)"
     case .entropy: "entropy"
-    case .network: nil
+    case .network: "network,mac=\(address(of: link)),switch=\(link.name)"
     }
   }
 }

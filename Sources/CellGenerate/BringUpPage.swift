@@ -93,8 +93,8 @@ struct BringUpPage {
       [backend-sim.conf](backend-sim.conf) are the commands.
 
       **What does not exist yet.** This version of `ivshmem-backend` opens simulated links and
-      speaks the native protocol. The UIO platform that opens `uio:\(example)`, the network
-      device, and the dialect that today's `virtio_ivshmem` guests speak, are later work. Until
+      speaks the native protocol. The UIO platform that opens `uio:\(example)`, and the dialect
+      that today's `virtio_ivshmem` guests speak, are later work. Until
       then step 3 ends with a message that says so. The other steps can be walked: the guest sees
       its PCI functions, but no /dev/vda.
       """

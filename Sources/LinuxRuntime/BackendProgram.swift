@@ -53,6 +53,10 @@ public enum BackendProgram {
         socket=PATH   a Unix socket, one client at a time, the next one waits
         log=PATH      a file that is appended to; SIGHUP opens it anew
       entropy                                             random numbers from the kernel
+      network,mac=ADDRESS[,switch=NAME][,tap=NAME]        a port of a switch inside this process:
+        [,rate=BYTES][,isolate][,queues=N]  devices that name the same switch are connected, and
+                  tap= connects this machine; rate= limits what the driver sends, in bytes a
+                  second; isolate: no talk with other isolated ports
 
     \(CommandOptions.help(options))
 

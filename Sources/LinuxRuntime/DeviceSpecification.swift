@@ -8,9 +8,11 @@ public enum DeviceSpecification: Equatable, Sendable {
   case console(ConsoleSpecification)
   /// `entropy`.
   case entropy
+  /// `network,mac=ADDRESS[,switch=NAME][,tap=NAME][,rate=BYTES][,isolate][,queues=N]`.
+  case network(NetworkSpecification)
 
   /// The kinds by name, for messages.
-  static let kinds = "block, console, entropy"
+  static let kinds = "block, console, entropy, network"
 
   /// Parses the value of `--device`.
   public init(_ text: String) throws(UsageError) {
@@ -22,6 +24,7 @@ public enum DeviceSpecification: Equatable, Sendable {
         throw UsageError("--device \(text): entropy takes no options")
       }
       self = .entropy
+    case "network": self = .network(try NetworkSpecification(text))
     case let found:
       throw UsageError("--device \(text): unknown device '\(found)'; known are: \(Self.kinds)")
     }

@@ -129,5 +129,23 @@ struct MetricWriter {
     ("cellmate_entropy_bytes_total", "Random bytes given."),
     ("cellmate_entropy_short_answers_total", "Answers with fewer bytes than asked for."),
     ("cellmate_entropy_malformed_total", "Chains that are no request."),
+    ("cellmate_network_frames_to_driver_total", "Frames the driver got."),
+    ("cellmate_network_bytes_to_driver_total", "Bytes of those."),
+    ("cellmate_network_frames_from_driver_total", "Frames of the driver that were passed on."),
+    ("cellmate_network_bytes_from_driver_total", "Bytes of those."),
+    ("cellmate_network_undersized_total", "Frames of the driver shorter than their headers."),
+    ("cellmate_network_oversized_total", "Frames of the driver that are too long."),
+    ("cellmate_network_bad_headers_total", "Frames of the driver with a wrong offload header."),
+    ("cellmate_network_filtered_total", "Frames the driver's receive modes do not take."),
+    ("cellmate_network_no_room_total", "Frames the driver's buffers could not hold."),
+    ("cellmate_network_short_buffers_total", "Buffers without room for a header."),
+    ("cellmate_network_bad_commands_total", "Commands that were refused."),
+    (
+      "cellmate_network_spoofed_total",
+      "Frames of the driver from an address that is not the device's."
+    ),
+    ("cellmate_network_over_rate_total", "Frames of the driver beyond its rate."),
+    ("cellmate_network_isolated_total", "Frames of the driver for a port it may not talk to."),
+    ("cellmate_network_overflows_total", "Frames for the driver for which the port had no room."),
   ]
 }

@@ -5,6 +5,7 @@ public import SharedMemory
 import VirtioBlock
 import VirtioConsole
 import VirtioEntropy
+import VirtioNet
 import Virtqueue
 
 extension ServedDevice {
@@ -50,6 +51,15 @@ extension ServedDevice {
       } catch { throw UsageError("entropy: the kernel gives no random bytes: \(error.text)") }
       var served = ServedDevice(.entropy, arena: &arena)
       served.entropy.put(Entropy(host: host, maximumQueueSize: size), at: 0)
+      return served
+    case .network(let network):
+      let host = try joinSwitch(network, wakeDescriptor)
+      guard
+        let device = Network(
+          host: host, pairs: network.pairs, maximumQueueSize: size, arena: &arena)
+      else { preconditionFailure("2 MiB hold a device") }
+      var served = ServedDevice(.network, arena: &arena)
+      served.network.put(device, at: 0)
       return served
     }
   }
@@ -113,12 +123,34 @@ extension ServedDevice {
     }
   }
 
+  private static func joinSwitch(
+    _ network: NetworkSpecification, _ wakeDescriptor: Int32
+  ) throws(UsageError) -> SwitchPortHost {
+    do throws(SwitchError) {
+      return try SwitchRegistry.shared.join(
+        network.port, name: network.switchName, tap: network.tap, wakeDescriptor: wakeDescriptor)
+    } catch {
+      switch error {
+      case .noPort:
+        throw UsageError(
+          "network: another device of switch \(network.switchName ?? "") has this mac, or the"
+            + " switch is full (\(NetworkSwitch.portLimit) ports)")
+      case .tap(let cause):
+        throw UsageError(
+          "network: tap \(network.tap ?? ""): \(cause.text); taps need /dev/net/tun and"
+            + " CAP_NET_ADMIN, or a tap made for this user: ip tuntap add NAME mode tap user USER"
+            + " vnet_hdr")
+      }
+    }
+  }
+
   /// The name of the kind, as in ``DeviceSpecification``.
   var kindName: String {
     switch kind {
     case .block: "block"
     case .console: "console"
     case .entropy: "entropy"
+    case .network: "network"
     }
   }
 
@@ -163,6 +195,27 @@ extension ServedDevice {
       say("bytes", counters.bytes)
       say("shortAnswers", counters.shortAnswers)
       say("malformed", counters.malformed)
+    case .network: forEachNetworkCounter(say)
     }
+  }
+
+  private func forEachNetworkCounter(_ say: (String, UInt64) -> Void) {
+    let counters = network[0].counters
+    say("framesToDriver", counters.framesToDriver)
+    say("bytesToDriver", counters.bytesToDriver)
+    say("framesFromDriver", counters.framesFromDriver)
+    say("bytesFromDriver", counters.bytesFromDriver)
+    say("undersized", counters.undersized)
+    say("oversized", counters.oversized)
+    say("badHeaders", counters.badHeaders)
+    say("filtered", counters.filtered)
+    say("noRoom", counters.noRoom)
+    say("shortBuffers", counters.shortBuffers)
+    say("badCommands", counters.badCommands)
+    let port = network[0].host.counters
+    say("spoofed", port.spoofed)
+    say("overRate", port.overRate)
+    say("isolated", port.isolated)
+    say("overflows", port.overflows)
   }
 }

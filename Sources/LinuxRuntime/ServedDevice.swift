@@ -4,6 +4,7 @@ import VirtioBlock
 import VirtioConsole
 public import VirtioDevice
 import VirtioEntropy
+import VirtioNet
 public import Virtqueue
 
 /// A device of any kind that a back-end process serves, so that one link may carry all of them.
@@ -14,28 +15,33 @@ public struct ServedDevice: DeviceModel, ~Copyable {
   typealias Block = BlockDevice<FileBlockHost>
   typealias Console = ConsoleDevice<LinuxConsoleHost>
   typealias Entropy = EntropyDevice<RandomEntropyHost>
+  typealias Network = NetDevice<SwitchPortHost>
 
   enum Kind {
     case block
     case console
     case entropy
+    case network
   }
 
   let kind: Kind
   var block: PrivateStore<Block>
   var console: PrivateStore<Console>
   var entropy: PrivateStore<Entropy>
+  var network: PrivateStore<Network>
 
   /// An empty place for every kind; ``make(_:wakeDescriptor:log:)`` fills the one of `kind`.
   init(_ kind: Kind, arena: inout PrivateArena) {
     guard let block = PrivateStore<Block>(count: 1, in: &arena),
       let console = PrivateStore<Console>(count: 1, in: &arena),
-      let entropy = PrivateStore<Entropy>(count: 1, in: &arena)
+      let entropy = PrivateStore<Entropy>(count: 1, in: &arena),
+      let network = PrivateStore<Network>(count: 1, in: &arena)
     else { preconditionFailure("the arena of a device holds its places") }
     self.kind = kind
     self.block = block
     self.console = console
     self.entropy = entropy
+    self.network = network
   }
 
   // MARK: DeviceModel
@@ -46,6 +52,7 @@ public struct ServedDevice: DeviceModel, ~Copyable {
     case .block: block[0].deviceID
     case .console: console[0].deviceID
     case .entropy: entropy[0].deviceID
+    case .network: network[0].deviceID
     }
   }
 
@@ -55,6 +62,7 @@ public struct ServedDevice: DeviceModel, ~Copyable {
     case .block: block[0].queueCount
     case .console: console[0].queueCount
     case .entropy: entropy[0].queueCount
+    case .network: network[0].queueCount
     }
   }
 
@@ -64,6 +72,7 @@ public struct ServedDevice: DeviceModel, ~Copyable {
     case .block: block[0].maximumQueueSize
     case .console: console[0].maximumQueueSize
     case .entropy: entropy[0].maximumQueueSize
+    case .network: network[0].maximumQueueSize
     }
   }
 
@@ -73,6 +82,7 @@ public struct ServedDevice: DeviceModel, ~Copyable {
     case .block: block[0].maximumChainLength
     case .console: console[0].maximumChainLength
     case .entropy: entropy[0].maximumChainLength
+    case .network: network[0].maximumChainLength
     }
   }
 
@@ -82,6 +92,7 @@ public struct ServedDevice: DeviceModel, ~Copyable {
     case .block: block[0].offeredFeatures
     case .console: console[0].offeredFeatures
     case .entropy: entropy[0].offeredFeatures
+    case .network: network[0].offeredFeatures
     }
   }
 
@@ -91,6 +102,7 @@ public struct ServedDevice: DeviceModel, ~Copyable {
     case .block: block[0].configurationSize
     case .console: console[0].configurationSize
     case .entropy: entropy[0].configurationSize
+    case .network: network[0].configurationSize
     }
   }
 
@@ -100,6 +112,7 @@ public struct ServedDevice: DeviceModel, ~Copyable {
     case .block: block[0].configurationByte(at: offset)
     case .console: console[0].configurationByte(at: offset)
     case .entropy: entropy[0].configurationByte(at: offset)
+    case .network: network[0].configurationByte(at: offset)
     }
   }
 
@@ -109,6 +122,7 @@ public struct ServedDevice: DeviceModel, ~Copyable {
     case .block: block[0].writeConfiguration(at: offset, width: width, value: value)
     case .console: console[0].writeConfiguration(at: offset, width: width, value: value)
     case .entropy: entropy[0].writeConfiguration(at: offset, width: width, value: value)
+    case .network: network[0].writeConfiguration(at: offset, width: width, value: value)
     }
   }
 
@@ -118,6 +132,7 @@ public struct ServedDevice: DeviceModel, ~Copyable {
     case .block: block[0].start(features: features)
     case .console: console[0].start(features: features)
     case .entropy: entropy[0].start(features: features)
+    case .network: network[0].start(features: features)
     }
   }
 
@@ -127,6 +142,7 @@ public struct ServedDevice: DeviceModel, ~Copyable {
     case .block: block[0].canServe(queue: queue)
     case .console: console[0].canServe(queue: queue)
     case .entropy: entropy[0].canServe(queue: queue)
+    case .network: network[0].canServe(queue: queue)
     }
   }
 
@@ -139,6 +155,7 @@ public struct ServedDevice: DeviceModel, ~Copyable {
     case .block: block[0].serve(chain, segments, index: index, on: &queue, in: region)
     case .console: console[0].serve(chain, segments, index: index, on: &queue, in: region)
     case .entropy: entropy[0].serve(chain, segments, index: index, on: &queue, in: region)
+    case .network: network[0].serve(chain, segments, index: index, on: &queue, in: region)
     }
   }
 
@@ -148,6 +165,7 @@ public struct ServedDevice: DeviceModel, ~Copyable {
     case .block: block[0].nextCompletion()
     case .console: console[0].nextCompletion()
     case .entropy: entropy[0].nextCompletion()
+    case .network: network[0].nextCompletion()
     }
   }
 
@@ -157,6 +175,7 @@ public struct ServedDevice: DeviceModel, ~Copyable {
     case .block: block[0].inFlightCount
     case .console: console[0].inFlightCount
     case .entropy: entropy[0].inFlightCount
+    case .network: network[0].inFlightCount
     }
   }
 
@@ -166,6 +185,7 @@ public struct ServedDevice: DeviceModel, ~Copyable {
     case .block: block[0].stop()
     case .console: console[0].stop()
     case .entropy: entropy[0].stop()
+    case .network: network[0].stop()
     }
   }
 
@@ -175,6 +195,7 @@ public struct ServedDevice: DeviceModel, ~Copyable {
     case .block: block[0].cancel(queue: queue)
     case .console: console[0].cancel(queue: queue)
     case .entropy: entropy[0].cancel(queue: queue)
+    case .network: network[0].cancel(queue: queue)
     }
   }
 
@@ -183,6 +204,7 @@ public struct ServedDevice: DeviceModel, ~Copyable {
     switch kind {
     case .block: block[0].adapt(toPool: byteCount)
     case .entropy: entropy[0].adapt(toPool: byteCount)
+    case .network: network[0].adapt(toPool: byteCount)
     case .console: console[0].adapt(toPool: byteCount)
     }
   }
@@ -193,6 +215,7 @@ public struct ServedDevice: DeviceModel, ~Copyable {
     case .block: block[0].takeConfigurationChange()
     case .console: console[0].takeConfigurationChange()
     case .entropy: entropy[0].takeConfigurationChange()
+    case .network: network[0].takeConfigurationChange()
     }
   }
 }

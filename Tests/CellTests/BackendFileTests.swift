@@ -34,7 +34,7 @@ struct BackendFileTests {
         _ = try DeviceSpecification(option.value)
       }
     }
-    #expect(options.count == 2 * 4)
+    #expect(options.count == 2 * 5)
   }
 
   @Test("the file for the board serves the same devices", arguments: Repository.boards)
@@ -46,7 +46,7 @@ struct BackendFileTests {
     func kinds(_ options: [(name: String, value: String)]) -> [Substring] {
       options.filter { $0.name == "device" }.map { $0.value.prefix { $0 != "," } }
     }
-    #expect(kinds(real) == ["block", "console", "entropy", "block"])
+    #expect(kinds(real) == ["block", "console", "network", "entropy", "block"])
     #expect(kinds(simulated) == kinds(real))
     for device in real where device.name == "device" { _ = try DeviceSpecification(device.value) }
     let places = real.filter { $0.name == "link" }.map(\.value)
@@ -58,7 +58,6 @@ struct BackendFileTests {
 
   @Test("what is left out is what this version of the back-end does not have")
   func whatIsLeftOutIsUnknown() throws {
-    #expect(throws: UsageError.self) { try DeviceSpecification("network") }
     #expect(throws: UsageError.self) { try LinkSpecification("uio:0001:00:02.0") }
   }
 

@@ -22,12 +22,16 @@ import Testing
     let service = try ServiceProcess()
     try service.start([
       "--link", "sim:\(server.path)", "--device", "entropy", "--device",
-      "console,log=\(service.path("log"))", "--vhost-user", service.path("disk"), "--device",
+      "console,log=\(service.path("log"))", "--device",
+      "network,mac=02:00:00:00:00:01,switch=lan,rate=1000000,isolate,queues=2", "--vhost-user",
+      service.path("net"), "--device", "network,mac=02:00:00:00:00:02,switch=lan", "--vhost-user",
+      service.path("disk"), "--device",
       "block,file=\(try service.image("disk.img"))", "--threads", threads,
     ])
     let known = Set(MetricWriter.help.map(\.0))
     let families = try service.metrics().keys
     #expect(families.count > 30)
+    #expect(families.contains("cellmate_network_spoofed_total"))
     for family in families { #expect(known.contains(family), "\(family)") }
     #expect(try service.stop() == 0)
   }

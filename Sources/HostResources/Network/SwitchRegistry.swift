@@ -1,0 +1,66 @@
+import CLinux
+public import LinuxSupport
+
+/// Why a network device cannot be connected.
+public enum SwitchError: Error, Equatable, Sendable {
+  /// Another port of the switch has the address, or the switch is full.
+  case noPort
+  /// The tap cannot be opened.
+  case tap(SystemError)
+}
+
+/// The switches of this process by name: one is there as long as a front-end's port is.
+@safe
+public final class SwitchRegistry: @unchecked Sendable {
+  /// The one of this process.
+  public static let shared = SwitchRegistry()
+
+  private let monitor: OpaquePointer
+  private var named: [String: NetworkSwitch] = [:]
+
+  /// None.
+  public init() { unsafe monitor = cl_monitor_create() }
+
+  deinit { unsafe cl_monitor_destroy(monitor) }
+
+  /// Makes a port at the switch `name`, or at one of its own, and connects a tap to it.
+  ///
+  /// - Parameter wakeDescriptor: the event that is signalled when a frame has come.
+  public func join(
+    _ options: SwitchPortOptions, name: String?, tap: String?, wakeDescriptor: Int32
+  ) throws(SwitchError) -> SwitchPortHost {
+    unsafe cl_monitor_enter(monitor)
+    defer { unsafe cl_monitor_leave(monitor) }
+    let owner = name.flatMap { named[$0] } ?? NetworkSwitch()
+    if let tap {
+      do throws(SystemError) {
+        try owner.connect(tap: tap)
+      } catch { throw .tap(error) }
+    }
+    let host = owner.join(options, wakeDescriptor: wakeDescriptor) { [self] in
+      leave(owner, name)
+    }
+    guard let host else {
+      if owner.frontendCount == 0 { owner.finish() }
+      throw .noPort
+    }
+    if let name { named[name] = owner }
+    return host
+  }
+
+  /// A port has gone; the last one takes the switch with it.
+  private func leave(_ owner: NetworkSwitch, _ name: String?) {
+    unsafe cl_monitor_enter(monitor)
+    defer { unsafe cl_monitor_leave(monitor) }
+    guard owner.frontendCount == 0 else { return }
+    if let name, named[name] === owner { named[name] = nil }
+    owner.finish()
+  }
+
+  /// Names of the switches there are.
+  public var count: Int {
+    unsafe cl_monitor_enter(monitor)
+    defer { unsafe cl_monitor_leave(monitor) }
+    return named.count
+  }
+}
