@@ -31,6 +31,9 @@ public final class BackendFuzzer {
     "\(actions) actions, \(chains) chains, \(violations) violations,"
       + " at most \(largestStep) accesses a step"
   }
+  /// Whether the block device reads a byte outside every chain: under AddressSanitizer a run has to
+  /// end the process then.
+  public var strays = false
   let links: [ScheduledLink]
   let books: [UnsafeMutableRawPointer]
   private var bookIndex = 1
@@ -114,6 +117,7 @@ public final class BackendFuzzer {
     bookIndex = 1 - bookIndex
     let arena = unsafe PrivateArena(unsafeBase: books[bookIndex], count: Self.bookBytes)
     script = HostScript()
+    script.strays = strays
     backend = Self.backend(link, plan, script, arena)
     peer = HostilePeer(link)
     #if CELLMATE_WATCH

@@ -37,6 +37,9 @@ public final class FuzzPlayer {
     }
   }
 
+  /// Makes a device go wrong from now on, to show that AddressSanitizer sees it.
+  public func stray() { backend?.strays = true }
+
   /// Plays one input.
   ///
   /// - Throws: the promise that was broken.

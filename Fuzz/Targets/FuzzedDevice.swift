@@ -39,7 +39,8 @@ struct FuzzedDevice: DeviceModel, ~Copyable {
       let medium = Medium(MemoryBlockHost(byteCount: Self.mediumBytes), plan: plan)
       guard
         let made = Block(
-          host: FencedBlockHost(base: medium), queueCount: 2, maximumQueueSize: size, slots: 8,
+          host: FencedBlockHost(base: medium, script: script), queueCount: 2,
+          maximumQueueSize: size, slots: 8,
           arena: &arena)
       else { preconditionFailure("the books hold a device") }
       self.block.put(made, at: 0)

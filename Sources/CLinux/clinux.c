@@ -143,14 +143,31 @@ long cl_connect(const char *_Nonnull path) {
   }
   return fd;
 }
+// Binds and listens under a name of its own, then gives the socket the wanted one: whoever sees the
+// path can connect, and a socket that refuses is one that nobody serves. The path must be free.
+static long cl_serve(int fd, const struct sockaddr_un *a, int backlog) {
+  struct sockaddr_un own = *a;
+  int n = snprintf(own.sun_path, sizeof own.sun_path, "%s.%d", a->sun_path, (int)getpid());
+  if (n < 0 || (size_t)n >= sizeof own.sun_path) {
+    // No room for a second name: the path shows a moment before it is served.
+    if (bind(fd, (const struct sockaddr *)a, sizeof *a) < 0) return -errno;
+    CL_RESULT(listen(fd, backlog));
+  }
+  struct stat s;
+  if (lstat(own.sun_path, &s) == 0 && S_ISSOCK(s.st_mode)) unlink(own.sun_path);
+  if (bind(fd, (struct sockaddr *)&own, sizeof own) < 0 || listen(fd, backlog) < 0) return -errno;
+  long r = link(own.sun_path, a->sun_path) < 0 ? -errno : 0;
+  unlink(own.sun_path);
+  return r == -EEXIST ? -EADDRINUSE : r;
+}
 long cl_listen(const char *_Nonnull path) {
   struct sockaddr_un a;
   long r = cl_socket_address(&a, path);
   if (r < 0) return r;
   int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (fd < 0) return -errno;
-  if (bind(fd, (struct sockaddr *)&a, sizeof a) < 0 || listen(fd, 16) < 0) {
-    r = -errno;
+  r = cl_serve(fd, &a, 16);
+  if (r < 0) {
     close(fd);
     return r;
   }
@@ -353,31 +370,28 @@ long cl_connect_stream(const char *_Nonnull path) {
   }
   return fd;
 }
+// Whether the path is free now: a killed back-end leaves its socket behind, and only one that nobody
+// answers may go.
+static long cl_clear(const char *path) {
+  struct stat s;
+  if (lstat(path, &s) < 0) return errno == ENOENT ? 0 : -errno;
+  long other = cl_connect_stream(path);
+  if (other >= 0) {
+    close((int)other);
+    return -EADDRINUSE;
+  }
+  // A file that is no socket refuses, too.
+  return other == -ECONNREFUSED ? cl_unlink_socket(path) : other;
+}
 long cl_listen_stream(const char *_Nonnull path) {
   struct sockaddr_un a;
+  long r = cl_socket_address(&a, path);
+  if (r >= 0) r = cl_clear(path);
+  if (r < 0) return r;
   long fd = cl_stream(&a, path);
   if (fd < 0) return fd;
-  int bound = bind((int)fd, (struct sockaddr *)&a, sizeof a);
-  if (bound < 0 && errno == EADDRINUSE) {
-    // A killed back-end leaves its socket behind: only one that nobody answers may go.
-    long other = cl_connect_stream(path);
-    if (other >= 0) {
-      close((int)other);
-      errno = EADDRINUSE;
-    } else if (other == -ECONNREFUSED) {
-      // A file that is no socket refuses, too.
-      long gone = cl_unlink_socket(path);
-      if (gone < 0) {
-        errno = (int)-gone;
-      } else {
-        bound = bind((int)fd, (struct sockaddr *)&a, sizeof a);
-      }
-    } else {
-      errno = (int)-other;
-    }
-  }
-  if (bound < 0 || listen((int)fd, 4) < 0) {
-    long r = -errno;
+  r = cl_serve((int)fd, &a, 4);
+  if (r < 0) {
     close((int)fd);
     return r;
   }
@@ -523,6 +537,17 @@ long cl_thread_start(void (*_Nonnull body)(void *_Nullable), void *_Nullable con
   return 0;
 }
 void cl_thread_join(uint64_t thread) { pthread_join((pthread_t)thread, NULL); }
+
+// The C library hands the arguments to constructors, too: so programs without Swift's own start-up
+// (Embedded Swift) have them.
+static int argument_count;
+static char **argument_vector;
+__attribute__((constructor)) static void note_arguments(int count, char **words) {
+  argument_count = count;
+  argument_vector = words;
+}
+int cl_argument_count(void) { return argument_count; }
+char **cl_arguments(void) { return argument_vector; }
 
 long cl_exec_beside(const char *name, char **argv) {
   char path[4096];

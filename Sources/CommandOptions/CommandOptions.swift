@@ -100,9 +100,13 @@ public struct CommandOptions: Sendable {
   }
 
   private static func trim(_ text: some StringProtocol) -> String {
+    // Blanks, not what Unicode calls white space: that would bring its tables along.
+    func isBlank(_ character: Character) -> Bool {
+      character == " " || character == "\t" || character == "\r"
+    }
     var characters = text[...]
-    while let first = characters.first, first.isWhitespace { characters = characters.dropFirst() }
-    while let last = characters.last, last.isWhitespace { characters = characters.dropLast() }
+    while let first = characters.first, isBlank(first) { characters = characters.dropFirst() }
+    while let last = characters.last, isBlank(last) { characters = characters.dropLast() }
     return String(characters)
   }
 

@@ -228,8 +228,7 @@ public struct ConsoleDriver: ~Copyable {
         into: region.ownRange(buffer.offset..<buffer.offset + take))
       sendBuffers[index * layout.depth + token] = ConsoleDriverBuffer(
         count: take, order: ports[index].nextOrder)
-      ports[index].nextOrder &+= 1
-      ports[index].freeBuffers &= ports[index].freeBuffers &- 1
+      ports[index] = ports[index].taking(token)
       submit(token, index)
       done += take
     }
@@ -243,7 +242,7 @@ public struct ConsoleDriver: ~Copyable {
     guard isAttached(queue) else { return }
     for _ in 0..<layout.depth {
       guard let used = try queues[queue].takeUsed() else { return }
-      ports[index].freeBuffers |= 1 << UInt64(used.token)
+      ports[index] = ports[index].freeing(Int(used.token))
     }
   }
 

@@ -20,6 +20,24 @@ struct ConsoleDriverPort: BitwiseCopyable {
   var freeBuffers: UInt64 = 0
   /// Numbers transmit buffers in the order they were filled.
   var nextOrder: UInt32 = 0
+
+  // Copies, no compound assignments into the driver's table: with -sanitize=thread the compiler of
+  // Swift 6.3 dies of those.
+
+  /// With transmit buffer `token` filled as the last one.
+  func taking(_ token: Int) -> ConsoleDriverPort {
+    var port = self
+    port.nextOrder &+= 1
+    port.freeBuffers &= ~(1 << UInt64(token))
+    return port
+  }
+
+  /// With transmit buffer `token` free.
+  func freeing(_ token: Int) -> ConsoleDriverPort {
+    var port = self
+    port.freeBuffers |= 1 << UInt64(token)
+    return port
+  }
 }
 
 /// A transmit buffer: how full it is and when it was filled.

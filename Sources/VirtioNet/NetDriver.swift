@@ -172,7 +172,7 @@ public struct NetDriver: ~Copyable {
     try reclaim(pair)
     guard pairs[pair].freeBuffers != 0 else { return false }
     let token = pairs[pair].freeBuffers.trailingZeroBitCount
-    pairs[pair].freeBuffers &= pairs[pair].freeBuffers &- 1
+    free(pair, pairs[pair].freeBuffers & (pairs[pair].freeBuffers &- 1))
     let buffer = sendBuffer(token, pair)
     // The number of buffers is 0 in what a driver sends (VIRTIO 1.4, 5.1.6.2.1).
     let header = NetHeader(offload, bufferCount: 0)
@@ -189,11 +189,19 @@ public struct NetDriver: ~Copyable {
     return true
   }
 
+  /// Sets which buffers are free. Not in place: with -sanitize=thread the compiler of Swift 6.3
+  /// dies of an assignment into an entry of the table.
+  private func free(_ pair: Int, _ buffers: UInt64) {
+    var entry = pairs[pair]
+    entry.freeBuffers = buffers
+    pairs[pair] = entry
+  }
+
   private mutating func reclaim(_ pair: Int) throws(QueueError) {
     let index = NetQueue.transmit(pair: pair).index(pairs: layout.pairs)
     for _ in 0..<layout.depth {
       guard let used = try queues[index].takeUsed() else { return }
-      pairs[pair].freeBuffers |= 1 << UInt64(used.token)
+      free(pair, pairs[pair].freeBuffers | 1 << UInt64(used.token))
     }
   }
 

@@ -1,5 +1,6 @@
 // ivshmem-backend: serves devices over ivshmem links. It only composes.
 import CLinux
 import LinuxRuntime
+import LinuxSupport
 
-cl_exit(BackendProgram.run(Array(CommandLine.arguments.dropFirst())))
+cl_exit(BackendProgram.run(programArguments()))

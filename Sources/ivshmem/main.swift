@@ -90,7 +90,7 @@ func frontend(_ words: [String]) throws(ClientError) {
 /// Becomes the program beside this one, with the words behind the command; returns when there is
 /// none.
 func start(_ program: String) -> Int32 {
-  let status = unsafe cl_exec_beside(program, CommandLine.unsafeArgv.advanced(by: 1))
+  let status = unsafe cl_exec_beside(program, cl_arguments().advanced(by: 1))
   let error = SystemError(Int32(truncatingIfNeeded: -status))
   say(
     "\(program) cannot be started: \(error.text); it is a program of its own, install it in the "
@@ -99,7 +99,7 @@ func start(_ program: String) -> Int32 {
 }
 
 func run() -> Int32 {
-  let words = Array(CommandLine.arguments.dropFirst())
+  let words = programArguments()
   do throws(ClientError) {
     switch words.first {
     case "help", "--help": writeOutput(usage + "\n")

@@ -1,5 +1,6 @@
 import CWatch
 import Foundation
+import FuzzTargets
 import IVShmem
 import SharedMemory
 import Simulator
@@ -94,5 +95,15 @@ import Testing
       link.views[0].allow(4096..<4100)
       _ = link.views[0].load32(4096)
     }
+  }
+
+  /// While a device works on a chain, nothing else of the memory is its own.
+  @Test(.enabled(if: cw_has_sanitizer() != 0)) func aStrayingDeviceIsSeen() async {
+    await #expect(processExitsWith: .failure) {
+      let fuzzer = try BackendFuzzer()
+      fuzzer.strays = true
+      try fuzzer.run([1])
+    }
+    await #expect(processExitsWith: .success) { try BackendFuzzer().run([1]) }
   }
 }

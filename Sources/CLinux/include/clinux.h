@@ -144,4 +144,7 @@ void cl_thread_join(uint64_t thread);
 
 // Replaces this process by the program of that name in the folder of the running one. argv ends
 // with NULL; its first entry becomes the path. Returns only on failure.
+// The words this program was started with, its name first.
+int cl_argument_count(void);
+char *_Nullable *_Nonnull cl_arguments(void);
 long cl_exec_beside(const char *_Nonnull name, char *_Nullable *_Nonnull argv);
