@@ -16,7 +16,8 @@ public final class SwitchRegistry: @unchecked Sendable {
   public static let shared = SwitchRegistry()
 
   private let monitor: OpaquePointer
-  private var named: [String: NetworkSwitch] = [:]
+  /// A few: looked through, which needs less of the library than a dictionary does.
+  private var named: [(name: String, owner: NetworkSwitch)] = []
 
   /// None.
   public init() { unsafe monitor = cl_monitor_create() }
@@ -31,7 +32,8 @@ public final class SwitchRegistry: @unchecked Sendable {
   ) throws(SwitchError) -> SwitchPortHost {
     unsafe cl_monitor_enter(monitor)
     defer { unsafe cl_monitor_leave(monitor) }
-    let owner = name.flatMap { named[$0] } ?? NetworkSwitch()
+    let known = named.first { $0.name == name }
+    let owner = known?.owner ?? NetworkSwitch()
     if let tap {
       do throws(SystemError) {
         try owner.connect(tap: tap)
@@ -44,7 +46,7 @@ public final class SwitchRegistry: @unchecked Sendable {
       if owner.frontendCount == 0 { owner.finish() }
       throw .noPort
     }
-    if let name { named[name] = owner }
+    if let name, known == nil { named.append((name, owner)) }
     return host
   }
 
@@ -53,7 +55,7 @@ public final class SwitchRegistry: @unchecked Sendable {
     unsafe cl_monitor_enter(monitor)
     defer { unsafe cl_monitor_leave(monitor) }
     guard owner.frontendCount == 0 else { return }
-    if let name, named[name] === owner { named[name] = nil }
+    named.removeAll { $0.name == name && $0.owner === owner }
     owner.finish()
   }
 

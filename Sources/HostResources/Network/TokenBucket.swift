@@ -20,30 +20,23 @@ struct TokenBucket {
   mutating func take(_ count: Int, now: UInt64) -> Bool {
     guard rate > 0 else { return true }
     if now > filled {
-      // A second is enough to fill any burst that makes sense, and keeps the product small.
-      let elapsed = now - filled
-      if elapsed >= 1_000_000, rate >= burst {
+      // Whole seconds apart: the products stay small, and no division needs 128 bits.
+      let (seconds, rest) = (now - filled).quotientAndRemainder(dividingBy: 1_000_000)
+      let (whole, isHuge) = seconds.multipliedReportingOverflow(by: rate)
+      let (part, isLarge) = rest.multipliedReportingOverflow(by: rate)
+      let (added, isBeyond) = whole.addingReportingOverflow(part / 1_000_000)
+      let room = burst - tokens
+      if isHuge || isLarge || isBeyond || added >= room {
         tokens = burst
         filled = now
       } else {
-        let whole = elapsed.multipliedFullWidth(by: rate)
-        let (added, _) = UInt64(1_000_000).dividingFullWidth(
-          (min(whole.high, 999_999), whole.low))
-        let room = burst - tokens
-        tokens += min(added, room)
+        tokens += added
         // What does not make a whole byte yet comes with the next call.
-        filled = added >= room ? now : filled + added.multipliedDivided(1_000_000, rate)
+        filled = now - (part % 1_000_000 + rate - 1) / rate
       }
     }
     guard UInt64(count) <= tokens else { return false }
     tokens -= UInt64(count)
     return true
-  }
-}
-
-extension UInt64 {
-  /// This times `factor` through `divisor`, rounded down; the result has to fit.
-  fileprivate func multipliedDivided(_ factor: UInt64, _ divisor: UInt64) -> UInt64 {
-    divisor.dividingFullWidth(multipliedFullWidth(by: factor)).quotient
   }
 }
