@@ -52,7 +52,7 @@ public struct NetworkSpecification: Equatable, Sendable {
     guard parts.count == 6 else { return nil }
     var value: UInt64 = 0
     for part in parts.reversed() {
-      guard part.utf8.count == 2, part.allSatisfy(\.isHexDigit), let byte = UInt8(part, radix: 16)
+      guard part.utf8.count == 2, !part.utf8.contains(43), let byte = UInt8(part, radix: 16)
       else { return nil }
       value = value << 8 | UInt64(byte)
     }

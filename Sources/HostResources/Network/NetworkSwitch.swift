@@ -97,11 +97,11 @@ public final class NetworkSwitch: @unchecked Sendable {
     guard let index = ports.firstIndex(where: { $0 == nil }) else {
       throw SystemError(SystemError.busy)
     }
-    let uplink = try SwitchUplink(descriptor) { [weak self] frame, offload in
-      self?.receive(index, frame, offload)
+    let uplink = try SwitchUplink(descriptor) { [self] frame, offload in
+      receive(index, frame, offload)
     }
     let options = SwitchPortOptions(address: .none)
-    // Its first frame waits for the monitor.
+    // Its first frame waits for the monitor. The uplink keeps the switch until finish().
     try uplink.start()
     ports[index] = SwitchPort(options, wakeDescriptor: -1, uplink: uplink, now: now)
     return index
