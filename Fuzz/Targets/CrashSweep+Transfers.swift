@@ -19,7 +19,11 @@ extension CrashSweep {
       try write(&front, first..<min(first + Self.batch, SweepMedium.sectors))
     }
     try submit(&front, .flush, 0, .empty)
-    try drain(&front) { _, _ in }
+    try drain(&front) { [self] _, _ in
+      for sector in 0..<SweepMedium.sectors {
+        check(sector, medium.durableStamp(sector), "durable after a flush")
+      }
+    }
     try readAll(&front)
   }
 

@@ -9,9 +9,16 @@ final class SweepMedium {
   /// Says that it has written and has not: for the test that the sweep notices.
   var forgets = false
   var bytes = [UInt8](repeating: 0, count: SweepMedium.sectors * 512)
+  /// What would be left after the power went: what was there at the last flush.
+  var durable = [UInt8](repeating: 0, count: SweepMedium.sectors * 512)
 
   /// The number in the first bytes of a sector, which is in all of it; `nil` when it is not.
-  func stamp(_ sector: Int) -> UInt64? {
+  func stamp(_ sector: Int) -> UInt64? { Self.stamp(sector, of: bytes) }
+
+  /// The same of what a flush has made durable.
+  func durableStamp(_ sector: Int) -> UInt64? { Self.stamp(sector, of: durable) }
+
+  private static func stamp(_ sector: Int, of bytes: [UInt8]) -> UInt64? {
     let words = (0..<64).map { word in
       (0..<8).reversed().reduce(UInt64(0)) { $0 << 8 | UInt64(bytes[sector * 512 + word * 8 + $1]) }
     }
@@ -51,7 +58,8 @@ struct SweepHost: BlockHost, ~Copyable {
       var span = part.mutableSpan
       _ = segments.copyReadable(from: skip, into: &span, in: region)
       medium.bytes.replaceSubrange(start..<start + length, with: part)
-    case .discard, .writeZeroes, .flush, .getID: break
+    case .flush: medium.durable = medium.bytes
+    case .discard, .writeZeroes, .getID: break
     }
     count += 1
     guard count % 3 == 0 else { return .done(.ok) }
