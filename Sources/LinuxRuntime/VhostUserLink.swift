@@ -40,6 +40,9 @@ public struct VhostUserLink: ~Copyable {
   private var isWaiting = false
   /// The socket was signalled and not yet emptied.
   private var hasInput = false
+  /// Whether a descriptor has signalled since the last step: it may have been a finished request,
+  /// and there is no sleep before it was looked for.
+  private var hasNews = false
   /// Somebody waits to be accepted.
   private var hasKnock = false
   private var tags = [UInt64](repeating: 0, count: 32)
@@ -120,9 +123,12 @@ public struct VhostUserLink: ~Copyable {
       say("left")
       return .ended
     }
-    let isBusy = advance()
+    // The look comes first: what it takes from a descriptor is not signalled again, and the step
+    // behind it is what answers.
     turns &+= 1
     if turns % Self.stepsPerLook == 0 { look(timeout: 0) }
+    hasNews = false
+    let isBusy = advance()
     return isBusy || hasInput ? .busy : .idle
   }
 
@@ -151,6 +157,7 @@ public struct VhostUserLink: ~Copyable {
   }
 
   mutating func prepareToSleep() -> Bool {
+    guard !hasNews else { return false }
     guard served.prepareToSleep() else {
       served.wake()
       return false
@@ -260,6 +267,7 @@ public struct VhostUserLink: ~Copyable {
       guard let base = tags.baseAddress else { return 0 }
       return unsafe cl_epoll_wait(number, base, UInt32(tags.count), timeout)
     }
+    if count > 0 { hasNews = true }
     // Every descriptor signals once: kicks and finished requests need no answer but the next look
     // at the rings.
     for index in 0..<max(0, count) {
