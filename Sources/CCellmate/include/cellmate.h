@@ -168,7 +168,8 @@ typedef struct cellmate_link_counters {
 
 /* ---- back-end ------------------------------------------------------------------------------ */
 
-/* Makes the back-end of a link. The link handle is used up, unless this fails. */
+/* Makes the back-end of a link. The link handle is used up, also by CELLMATE_ERROR_MEMORY; other
+ * errors leave it. */
 cellmate_result cellmate_backend_create(cellmate_link *link, cellmate_backend **backend);
 
 /* Adds a built-in device before the start, in slot 0 to 7, by its specification, as the tools
@@ -276,7 +277,8 @@ cellmate_result cellmate_backend_close(cellmate_backend *backend);
 
 /* ---- front-end ----------------------------------------------------------------------------- */
 
-/* Makes and starts the front-end of a link. The link handle is used up, unless this fails. */
+/* Makes and starts the front-end of a link. The link handle is used up, also by
+ * CELLMATE_ERROR_MEMORY; other errors leave it. */
 cellmate_result cellmate_frontend_create(cellmate_link *link, cellmate_frontend **frontend);
 
 /* Waits until a back-end is there. */
