@@ -17,14 +17,14 @@ public struct NetworkTool: DeviceTool, Sendable {
     FrontendPlace.options + [
       OptionSpecification("tap", "NAME", "bridge: with a tap of this machine (made if missing)"),
       OptionSpecification(
-        "socket", "PATH", "bridge: with a Unix stream socket, as of QEMU's -netdev stream or passt"),
+        "socket", "PATH", "bridge: with a Unix stream socket, as QEMU and passt have"),
       OptionSpecification("stdio", "bridge: with standard input and output, framed the same way"),
       OptionSpecification("to", "ADDRESS", "send: whom; default is everybody (broadcast)"),
       OptionSpecification("from", "ADDRESS", "send: as whom; default is the device's address"),
       OptionSpecification("count", "N", "send, receive: frames (default 1000)"),
       OptionSpecification("size", "BYTES", "send: bytes a frame (42 to 65549, default 1514)"),
       OptionSpecification(
-        "window", "N", "send: unacknowledged frames (default 32); 0: nobody answers, none repeated"),
+        "window", "N", "send: unacknowledged frames (default 32); 0: nobody answers"),
       OptionSpecification("edges", "send: fill only the first and last bytes (to measure)"),
       OptionSpecification("address", "ADDRESS", "ask the device for another address"),
       OptionSpecification("own", "take frames for the own address, and broadcasts, alone"),

@@ -266,8 +266,8 @@ struct TrafficSession: ~Copyable {
       if isDone, now >= last + Self.linger { break }
       guard now < last + place.patience else {
         throw .failed(
-          "\(result.frames) of \(plan.count) frames came, then none for \(place.patience / 1_000_000_000) s"
-        )
+          "\(result.frames) of \(plan.count) frames came, then none for"
+            + " \(place.patience / 1_000_000_000) s")
       }
       try rest(&client, until: last + (isDone ? Self.linger : place.patience))
     }
