@@ -62,10 +62,15 @@ let linux: [Target] = [
   .target(name: "CHostConsole"),
   .target(name: "CHostNetwork"),
   .target(name: "CService"),
+  .target(name: "CUdev"),
   .target(name: "LinuxSupport", dependencies: ["CLinux"], swiftSettings: strict),
   .target(
     name: "SimulatorPeer", dependencies: ["CLinux", "LinuxSupport", "SharedMemory", "IVShmem"],
     swiftSettings: watched),
+  .target(
+    name: "LinuxPCI",
+    dependencies: ["CLinux", "CUdev", "LinuxSupport", "SharedMemory", "IVShmem"],
+    swiftSettings: strict),
   .target(
     name: "VhostUser",
     dependencies: ["CLinux", "LinuxSupport", "SharedMemory", "Virtqueue", "VirtioDevice"],
@@ -127,7 +132,7 @@ let programs: [Target] = [
       "CLinux", "CService", "CommandOptions", "LinuxSupport", "SharedMemory", "IVShmem",
       "Virtqueue", "VirtioDevice", "VirtioTransport", "VirtioBlock", "VirtioEntropy",
       "VirtioConsole", "VirtioNet", "DeviceRuntime", "SiemensDialect", "SimulatorPeer",
-      "HostResources", "VhostUser",
+      "HostResources", "VhostUser", "LinuxPCI",
     ],
     swiftSettings: strict),
   .executableTarget(
@@ -242,6 +247,10 @@ let tests: [Target] = [
     dependencies: [
       "CWatch", "SharedMemory", "IVShmem", "Simulator", "FuzzTargets", "VirtioTransport",
     ],
+    swiftSettings: strict),
+  .testTarget(
+    name: "LinuxPCITests",
+    dependencies: ["CLinux", "LinuxSupport", "IVShmem", "LinuxPCI", "CommandOptions", "LinuxRuntime"],
     swiftSettings: strict),
   .testTarget(name: "HouseRulesTests", swiftSettings: strict),
   .testTarget(name: "ConformanceTests", swiftSettings: strict),
