@@ -43,7 +43,9 @@ public struct HostFiles: Sendable {
   }
 
   /// The number a file holds.
-  public func number(_ path: String) -> UInt64? { text(path, limit: 64).flatMap { kernelNumber($0) } }
+  public func number(_ path: String) -> UInt64? {
+    text(path, limit: 64).flatMap { kernelNumber($0) }
+  }
 
   /// The names in a folder, in order; `nil` when there is no such folder or it may not be read.
   public func entries(_ folder: String) -> [String]? {

@@ -114,20 +114,29 @@ public struct PCIFunction: Equatable, Sendable {
     self.vendor = UInt16(truncatingIfNeeded: vendor)
     self.device = UInt16(truncatingIfNeeded: device)
     self.classCode = UInt32(truncatingIfNeeded: classCode) & 0xff_ffff
-    subsystemVendor = UInt16(truncatingIfNeeded: number("subsystem_vendor") ?? 0)
-    subsystem = UInt16(truncatingIfNeeded: number("subsystem_device") ?? 0)
-    driver = files.linkName("\(folder)/driver")
+    let driver = files.linkName("\(folder)/driver")
+    self.driver = driver
     let wanted = files.text("\(folder)/driver_override") ?? ""
     driverOverride = wanted.isEmpty || wanted == "(null)" ? nil : wanted
-    configuration = (try? files.bytes("\(folder)/config", limit: 256)) ?? []
+    let configuration = (try? files.bytes("\(folder)/config", limit: 256)) ?? []
+    self.configuration = configuration
+    if configuration.count >= 64 {
+      subsystemVendor = UInt16(configuration[0x2c]) | UInt16(configuration[0x2d]) << 8
+      subsystem = UInt16(configuration[0x2e]) | UInt16(configuration[0x2f]) << 8
+    } else {
+      subsystemVendor = UInt16(truncatingIfNeeded: number("subsystem_vendor") ?? 0)
+      subsystem = UInt16(truncatingIfNeeded: number("subsystem_device") ?? 0)
+    }
     resources = PCIResource.parse(files.text("\(folder)/resource") ?? "")
     interrupt = number("irq") ?? 0
     messageInterrupts = (files.entries("\(folder)/msi_irqs") ?? []).compactMap { kernelNumber($0) }
     iommuGroup = files.linkName("\(folder)/iommu_group")
-    nodes = (files.entries("\(folder)/uio") ?? []).compactMap {
+    // Folders that only a driver makes are not looked for without one: with many devices each
+    // look counts.
+    nodes = (driver == nil ? [] : files.entries("\(folder)/uio") ?? []).compactMap {
       UIONode($0, folder: "\(folder)/uio/\($0)", files: files)
     }
-    vfioDevices = files.entries("\(folder)/vfio-dev") ?? []
+    vfioDevices = driver == "vfio-pci" ? files.entries("\(folder)/vfio-dev") ?? [] : []
   }
 }
 

@@ -130,7 +130,8 @@ func run() -> Int32 {
       throw .usage(
         UsageError(
           "unknown command '\(words.first ?? "")'; known are: "
-            + BoardTool.allCases.map { $0.page.name }.joined(separator: ", ") + ", frontend, status, backend, cell,"
+            + BoardTool.allCases.map { $0.page.name }.joined(separator: ", ")
+            + ", frontend, status, backend, cell,"
             + " sim, help"))
     }
     return 0

@@ -57,7 +57,8 @@ enum BoardOptions {
     if let root = given.value("root") {
       let discovery = PCIDiscovery(root: root)
       guard discovery.files.exists("/sys") else {
-        throw .usage(UsageError("--root \(root): it has no folder sys; is it the root of a system?"))
+        throw .usage(
+          UsageError("--root \(root): it has no folder sys; is it the root of a system?"))
       }
       return discovery
     }
