@@ -264,7 +264,9 @@ let tests: [Target] = [
     swiftSettings: strict),
   .testTarget(
     name: "LinuxPCITests",
-    dependencies: ["CLinux", "LinuxSupport", "IVShmem", "LinuxPCI", "CommandOptions", "LinuxRuntime"],
+    dependencies: [
+      "CLinux", "LinuxSupport", "IVShmem", "LinuxPCI", "CommandOptions", "LinuxRuntime",
+    ],
     swiftSettings: strict),
   .testTarget(name: "HouseRulesTests", swiftSettings: strict),
   .testTarget(name: "ConformanceTests", swiftSettings: strict),
