@@ -1,5 +1,4 @@
 import CommandOptions
-import SimulatorPeer
 import VirtioTransport
 
 /// A tool that drives one device, whatever way leads to it.
@@ -32,7 +31,7 @@ extension DeviceTool {
 
 /// How a front-end talks on a link that was joined.
 func frontEndDialect(
-  _ platform: borrowing SimulatorPeer, _ link: LinkSpecification
+  _ platform: borrowing HostPlatform, _ link: LinkSpecification
 ) throws(ClientError) -> Dialect {
   do throws(UsageError) {
     return try chooseDialect(platform, link, .frontEnd)

@@ -2,15 +2,15 @@ import CLinux
 import CommandOptions
 import DeviceRuntime
 import IVShmem
+import LinuxSupport
 import SharedMemory
-import SimulatorPeer
 import VirtioDevice
 import VirtioTransport
 import Virtqueue
 
 /// A device of an ivshmem link.
 struct LinkDevicePath: DevicePath, ~Copyable {
-  private var frontend: Frontend<SimulatorPeer>
+  private var frontend: Frontend<HostPlatform>
   private let slot: Int
   private let access: AccessMap
   private var driverPool: BufferPool
@@ -24,9 +24,9 @@ struct LinkDevicePath: DevicePath, ~Copyable {
 
   /// Takes over a link that was joined.
   static func open(
-    _ platform: consuming SimulatorPeer, _ link: LinkSpecification, slot: Int
+    _ platform: consuming HostPlatform, _ link: LinkSpecification, slot: Int
   ) throws(ClientError) -> LinkDevicePath {
-    let native: NativeLink<SimulatorPeer>
+    let native: NativeLink<HostPlatform>
     do throws(UsageError) {
       native = try makeNativeLink(platform, link, side: .frontEnd)
     } catch { throw .usage(error) }
@@ -39,7 +39,7 @@ struct LinkDevicePath: DevicePath, ~Copyable {
   }
 
   private init(
-    _ native: consuming NativeLink<SimulatorPeer>, _ slot: Int,
+    _ native: consuming NativeLink<HostPlatform>, _ slot: Int,
     _ driverPool: consuming BufferPool, _ devicePool: consuming BufferPool?
   ) {
     guard

@@ -1,9 +1,9 @@
 import CLinux
 import CommandOptions
 import IVShmem
+import LinuxSupport
 import SharedMemory
 import SiemensDialect
-import SimulatorPeer
 import VirtioDevice
 import VirtioTransport
 import Virtqueue
@@ -11,7 +11,7 @@ import Virtqueue
 /// The device of a link in the Siemens dialect, of this back-end or of any other.
 struct SiemensDevicePath: DevicePath, ~Copyable {
   private let name: String
-  private var front: SiemensFrontend<SimulatorPeer>
+  private var front: SiemensFrontend<HostPlatform>
   private let access: AccessMap
   private var pool: BufferPool
   private var rings = [QueueRings?](repeating: nil, count: DeviceLimits.queues)
@@ -23,7 +23,7 @@ struct SiemensDevicePath: DevicePath, ~Copyable {
 
   /// Takes over a link that was joined.
   static func open(
-    _ platform: consuming SimulatorPeer, _ link: LinkSpecification, slot: Int
+    _ platform: consuming HostPlatform, _ link: LinkSpecification, slot: Int
   ) throws(ClientError) -> SiemensDevicePath {
     guard slot == 0 else {
       throw .usage(
@@ -32,7 +32,7 @@ struct SiemensDevicePath: DevicePath, ~Copyable {
     let plan: SiemensPlan
     do throws(UsageError) {
       plan = try planSiemens(
-        link.socketPath, own: link.own(.frontEnd), platform.geometry,
+        link.name, own: platform.peerID, platform.geometry,
         configurationSize: 4096 - SiemensHeader.configuration)
     } catch { throw .usage(error) }
     var arena = PrivateMemory.arena(1 << 20)
@@ -43,10 +43,10 @@ struct SiemensDevicePath: DevicePath, ~Copyable {
   }
 
   private init(
-    _ platform: consuming SimulatorPeer, _ plan: SiemensPlan, _ link: LinkSpecification,
+    _ platform: consuming HostPlatform, _ plan: SiemensPlan, _ link: LinkSpecification,
     _ pool: consuming BufferPool
   ) {
-    name = link.socketPath
+    name = link.name
     deviceClass = platform.deviceClass
     access = plan.access(in: platform.region)
     self.pool = pool
