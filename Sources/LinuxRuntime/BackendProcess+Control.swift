@@ -1,6 +1,8 @@
 import CLinux
 import CService
+import HostResources
 import LinuxSupport
+import VirtioNet
 
 extension BackendProcess {
   /// How long an answer waits for fresh numbers of the links, in nanoseconds.
@@ -15,11 +17,19 @@ extension BackendProcess {
     case .stop:
       answer(client, request, json: "{\"ok\":true}", text: "ok: stopping", now)
       if !isStopping { beginStop() }
+    case .link(let address, let isUp):
+      guard SwitchRegistry.shared.setLink(of: address, isUp: isUp) else {
+        return refuse(client, request, "no network device has mac=\(address.text)", now)
+      }
+      answer(
+        client, request, json: "{\"ok\":true}",
+        text: "ok: link \(isUp ? "up" : "down") of \(address.text)", now)
     case .help:
       answer(
         client, request,
-        json: "{\"ok\":true,\"commands\":[\"status\",\"metrics\",\"reload\",\"stop\",\"help\"]}",
-        text: "ok: status, metrics, reload, stop, help; 'text' behind one for people", now)
+        json:
+          "{\"ok\":true,\"commands\":[\"status\",\"metrics\",\"reload\",\"stop\",\"link\",\"help\"]}",
+        text: "ok: status, metrics, reload, stop, link, help; 'text' behind one for people", now)
     case .wrong(let reason): refuse(client, request, reason, now)
     }
   }
@@ -136,6 +146,17 @@ extension BackendProcess {
     if let control {
       writer.add("cellmate_control_requests_total", "", control.requests)
       writer.add("cellmate_control_refusals_total", "", control.refusals)
+    }
+    SwitchRegistry.shared.forEachTap { owner, tap, counters in
+      let labels = MetricWriter.label("switch", owner) + "," + MetricWriter.label("tap", tap)
+      let values = [
+        ("frames_in", counters.framesIn), ("frames_out", counters.framesOut),
+        ("spoofed", counters.spoofed), ("malformed", counters.malformed),
+        ("overflows", counters.overflows),
+      ]
+      for (name, value) in values {
+        writer.add("cellmate_tap_\(name)_total", "{\(labels)}", value)
+      }
     }
     for link in links {
       let name = MetricWriter.label("link", link.specification.face.subject)

@@ -1,6 +1,7 @@
 import CLinux
 import CService
 import LinuxSupport
+import VirtioNet
 
 /// What a client of the control socket wants.
 struct ControlRequest: Equatable {
@@ -10,6 +11,8 @@ struct ControlRequest: Equatable {
     case reload
     case stop
     case help
+    /// Link up or down, of the network device with this address.
+    case link(MACAddress, isUp: Bool)
     /// Not understood; the reason.
     case wrong(String)
   }
@@ -177,14 +180,29 @@ final class ControlClient {
       ("status", .status), ("metrics", .metrics), ("reload", .reload), ("stop", .stop),
       ("help", .help),
     ]
+    if let request = linkRequest(words) { return request }
     guard words.count == (form == .text ? 2 : 1),
       let found = known.first(where: { Array($0.0.utf8) == words[0] })
     else {
       return ControlRequest(
-        verb: .wrong("unknown command; known are: status, metrics, reload, stop, help"),
+        verb: .wrong("unknown command; known are: status, metrics, reload, stop, link, help"),
         form: .json)
     }
     return ControlRequest(verb: found.1, form: form)
+  }
+
+  /// `link up|down ADDRESS`, which is about one network device.
+  private static func linkRequest(_ words: [[UInt8]]) -> ControlRequest? {
+    guard words.first == Array("link".utf8) else { return nil }
+    let form: ControlRequest.Form =
+      words.count == 4 && words[3] == Array("text".utf8) ? .text : .json
+    let isUp = words.count > 1 && words[1] == Array("up".utf8)
+    guard words.count == (form == .text ? 4 : 3), isUp || words[1] == Array("down".utf8),
+      let address = NetworkSpecification.address(String(decoding: words[2], as: UTF8.self))
+    else {
+      return ControlRequest(verb: .wrong("expected: link up|down ADDRESS"), form: form)
+    }
+    return ControlRequest(verb: .link(address, isUp: isUp), form: form)
   }
 
   /// Queues an answer.
