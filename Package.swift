@@ -180,7 +180,7 @@ let fuzzers: [Target] = [
     dependencies: [
       "CLinux", "CWatch", "LinuxSupport", "SharedMemory", "IVShmem", "Virtqueue", "VirtioDevice",
       "VirtioTransport", "SiemensDialect", "VirtioBlock", "VirtioEntropy", "VirtioConsole",
-      "DeviceRuntime", "HostResources", "Simulator", "VhostUser",
+      "VirtioNet", "DeviceRuntime", "HostResources", "Simulator", "VhostUser",
     ],
     path: "Fuzz/Targets", swiftSettings: watched),
   .executableTarget(

@@ -2,6 +2,7 @@ import SharedMemory
 import VirtioBlock
 import VirtioConsole
 import VirtioEntropy
+import VirtioNet
 import Virtqueue
 
 /// A medium that lets AddressSanitizer refuse everything but the chain at hand while it moves its
@@ -65,6 +66,10 @@ final class HostScript {
   var strays = false
   /// Entropy: bytes that can be had.
   var allowance = Int.max
+  /// Network: frames on their way back, and what the host says about the link.
+  var frames: [(bytes: [UInt8], offload: FrameOffload)] = []
+  var isLinkUp = true
+  var wantsAnnouncement = false
   var nextRandom: UInt8 = 0
 }
 
@@ -99,6 +104,50 @@ struct EchoConsoleHost: ConsoleHost, ~Copyable {
     if count > 0 { script.hasEvents = true }
     return .taken(count)
   }
+}
+
+/// A network that sends back what it gets, with what was left undone: as far as the script lets it.
+struct EchoNetHost: NetHost, ~Copyable {
+  let script: HostScript
+
+  static var limit: Int { 12 }
+
+  var address: MACAddress { MACAddress(rawValue: 2) }
+  var mtu: Int { 9000 }
+  var takesOffloads: Bool { true }
+  var isLinkUp: Bool { script.isLinkUp }
+  mutating func takeEvents() -> Bool {
+    defer { script.hasEvents = false }
+    return script.hasEvents
+  }
+  mutating func takeAnnouncementRequest() -> Bool {
+    defer { script.wantsAnnouncement = false }
+    return script.wantsAnnouncement
+  }
+  mutating func setActive(_ isActive: Bool) { if !isActive { script.frames = [] } }
+  func requestLook() { script.hasEvents = true }
+
+  mutating func receive(
+    into bytes: inout MutableSpan<UInt8>, _ offload: inout FrameOffload
+  ) -> Int {
+    guard script.turn > 0, !script.frames.isEmpty else { return 0 }
+    let frame = script.frames.removeFirst()
+    for index in frame.bytes.indices { bytes[index] = frame.bytes[index] }
+    offload = frame.offload
+    return frame.bytes.count
+  }
+
+  mutating func send(_ frame: Span<UInt8>, _ offload: FrameOffload) -> NetSend {
+    guard script.isOpen[0] else { return .dropped }
+    guard script.frames.count < Self.limit, script.turn > 1 else { return .full }
+    var bytes = [UInt8](repeating: 0, count: frame.count)
+    for index in bytes.indices { bytes[index] = frame[index] }
+    script.frames.append((bytes, offload))
+    script.hasEvents = true
+    return .taken
+  }
+
+  mutating func setAddress(_ address: MACAddress) -> Bool { script.isOpen[1] }
 }
 
 /// Counts up, as far as its allowance goes.

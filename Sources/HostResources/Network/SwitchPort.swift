@@ -60,9 +60,10 @@ final class SwitchPort {
   /// Whether a front-end's driver is there.
   private var isActive = false
 
-  /// Bytes and frames that wait for a front-end at most.
-  private static var queueBytes: Int { 512 << 10 }
-  private static var queueFrames: Int { 512 }
+  /// Bytes and frames that wait for a front-end at most: as many frames as a kernel keeps for a
+  /// device, and half as many of the largest ones as a driver may have under way.
+  private static var queueBytes: Int { 2 << 20 }
+  private static var queueFrames: Int { 1024 }
   /// The smallest burst: two of the largest frames.
   private static var smallestBurst: UInt64 { 2 * UInt64(NetFormat.frameLimit) }
 
