@@ -86,9 +86,12 @@ let linux: [Target] = [
 
 /// Workstation tools: ordinary Swift.
 let workstation: [Target] = [
+  .target(name: "VfioUser", dependencies: ["CLinux", "LinuxSupport"], swiftSettings: strict),
   .target(
     name: "Simulator",
-    dependencies: ["CLinux", "LinuxSupport", "SharedMemory", "IVShmem", "SimulatorPeer"],
+    dependencies: [
+      "CLinux", "LinuxSupport", "SharedMemory", "IVShmem", "SimulatorPeer", "VfioUser",
+    ],
     swiftSettings: watched),
   .target(name: "Drawing", swiftSettings: strict),
   .target(
@@ -216,6 +219,13 @@ let tests: [Target] = [
       "CLinux", "LinuxSupport", "SharedMemory", "IVShmem", "SimulatorPeer", "Simulator",
       "CommandOptions", "LinuxRuntime", "VirtioBlock", "VirtioNet", "HostResources", "Virtqueue",
       "VirtioTransport", "LinkPicture",
+    ],
+    swiftSettings: strict),
+  .testTarget(
+    name: "VfioUserTests",
+    dependencies: [
+      "CLinux", "LinuxSupport", "SharedMemory", "IVShmem", "SimulatorPeer", "Simulator",
+      "VfioUser",
     ],
     swiftSettings: strict),
   .testTarget(
