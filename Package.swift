@@ -63,6 +63,10 @@ let linux: [Target] = [
   .target(name: "CHostNetwork"),
   .target(name: "CService"),
   .target(name: "LinuxSupport", dependencies: ["CLinux"], swiftSettings: strict),
+  .target(name: "CommandOptions", swiftSettings: strict),
+  .target(
+    name: "Supervision", dependencies: ["CLinux", "CService", "CommandOptions", "LinuxSupport"],
+    swiftSettings: strict),
   .target(
     name: "SimulatorPeer", dependencies: ["CLinux", "LinuxSupport", "SharedMemory", "IVShmem"],
     swiftSettings: watched),
@@ -117,7 +121,6 @@ let library: [Target] = [
 
 /// Programs compose; they hold no logic that a test would want.
 let programs: [Target] = [
-  .target(name: "CommandOptions", swiftSettings: strict),
   .executableTarget(
     name: "ivshmem-sim", dependencies: ["CLinux", "CommandOptions", "LinuxSupport", "Simulator"],
     swiftSettings: strict),
@@ -127,7 +130,7 @@ let programs: [Target] = [
       "CLinux", "CService", "CommandOptions", "LinuxSupport", "SharedMemory", "IVShmem",
       "Virtqueue", "VirtioDevice", "VirtioTransport", "VirtioBlock", "VirtioEntropy",
       "VirtioConsole", "VirtioNet", "DeviceRuntime", "SiemensDialect", "SimulatorPeer",
-      "HostResources", "VhostUser",
+      "HostResources", "VhostUser", "Supervision",
     ],
     swiftSettings: strict),
   .executableTarget(
@@ -197,6 +200,7 @@ let tests: [Target] = [
     dependencies: [
       "CLinux", "LinuxSupport", "SharedMemory", "IVShmem", "SimulatorPeer", "Simulator",
       "CommandOptions", "LinuxRuntime", "VirtioBlock", "VirtioNet", "HostResources", "Virtqueue",
+      "Supervision",
     ],
     swiftSettings: strict),
   .testTarget(
