@@ -89,13 +89,22 @@ let workstation: [Target] = [
     name: "Simulator",
     dependencies: ["CLinux", "LinuxSupport", "SharedMemory", "IVShmem", "SimulatorPeer"],
     swiftSettings: watched),
+  .target(name: "Drawing", swiftSettings: strict),
+  .target(
+    name: "LinkPicture",
+    dependencies: [
+      "SharedMemory", "IVShmem", "Virtqueue", "VirtioDevice", "VirtioTransport", "VirtioBlock",
+      "DeviceRuntime", "Simulator", "Drawing",
+    ],
+    swiftSettings: strict),
   .systemLibrary(name: "CFDT", providers: [.apt(["libfdt-dev"])]),
   .target(name: "CellFormat", swiftSettings: strict),
   .target(name: "DeviceTree", dependencies: ["CFDT"], swiftSettings: strict),
   .target(
     name: "CellCheck", dependencies: ["CellFormat", "DeviceTree"], swiftSettings: strict),
   .target(
-    name: "CellPicture", dependencies: ["CellFormat", "CellCheck"], swiftSettings: strict),
+    name: "CellPicture", dependencies: ["CellFormat", "CellCheck", "Drawing"],
+    swiftSettings: strict),
   .target(
     name: "CellGenerate",
     dependencies: [
@@ -122,7 +131,11 @@ let library: [Target] = [
 /// Programs compose; they hold no logic that a test would want.
 let programs: [Target] = [
   .executableTarget(
-    name: "ivshmem-sim", dependencies: ["CLinux", "CommandOptions", "LinuxSupport", "Simulator"],
+    name: "ivshmem-sim",
+    dependencies: [
+      "CLinux", "CommandOptions", "IVShmem", "LinkPicture", "LinuxSupport", "Simulator",
+      "VirtioTransport",
+    ],
     swiftSettings: strict),
   .target(
     name: "LinuxRuntime",
@@ -200,7 +213,7 @@ let tests: [Target] = [
     dependencies: [
       "CLinux", "LinuxSupport", "SharedMemory", "IVShmem", "SimulatorPeer", "Simulator",
       "CommandOptions", "LinuxRuntime", "VirtioBlock", "VirtioNet", "HostResources", "Virtqueue",
-      "Supervision",
+      "Supervision", "VirtioTransport", "LinkPicture",
     ],
     swiftSettings: strict),
   .testTarget(

@@ -10,7 +10,7 @@ import subprocess
 import time
 
 from . import elf, packages
-from .common import LAB, LabError, cache, say
+from .common import LAB, STATE, LabError, cache, say
 
 TRIPLETS = {"amd64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}
 PROGRAMS = [
@@ -49,7 +49,9 @@ class Target:
         root = packages.bundle(self.kernel_set)
         if self.name == "uml":
             return root / "usr/bin/linux.uml"
-        packed = next(iter(sorted((root / "boot").glob("vmlinuz-*"))), None)
+        # Newer packages keep the kernel beside its modules.
+        packed = next(iter(sorted([*(root / "boot").glob("vmlinuz-*"),
+                                   *root.glob("usr/lib/modules/*/vmlinuz")])), None)
         if packed is None:
             raise LabError(f"{self.kernel_set} holds no kernel")
         if self.arch == "arm64":
@@ -65,6 +67,10 @@ TARGETS = {t.name: t for t in [
     Target("amd64-cloud", "amd64", "kernel-amd64-cloud"),
     Target("amd64", "amd64", "kernel-amd64"),
     Target("arm64", "arm64", "kernel-arm64"),
+    Target("amd64-6.1", "amd64", "kernel-amd64-6.1"),
+    Target("amd64-newest", "amd64", "kernel-amd64-newest"),
+    Target("arm64-6.1", "arm64", "kernel-arm64-6.1"),
+    Target("arm64-newest", "arm64", "kernel-arm64-newest"),
 ]}
 
 
@@ -120,35 +126,61 @@ class Archive:
         self.entry(name.lstrip("/"), stat.S_IFLNK | 0o777, target.encode())
 
     def bytes(self):
-        self.inode = 0
         self.entry("TRAILER!!!", 0)
         return b"".join(self.parts)
+
+
+def mark(*parts):
+    """A short value that changes with the parts and with what makes the images."""
+    text = "".join(str(p) for p in parts) + "".join(
+        pathlib.Path(f).read_text() for f in (__file__, elf.__file__))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def keep(out, data, what, started):
+    """Writes an image and removes those that it replaces: same name, other fingerprint."""
+    for old in out.parent.glob(f"{out.name[:-17]}-????????????.cpio"):
+        old.unlink(missing_ok=True)
+    write(out, data)
+    say(f"{what}, {len(data) / 1e6:.0f} MB, {time.monotonic() - started:.1f} s")
+    return out
+
+
+def skeleton(scripts):
+    """Folders, first devices and the lab's own scripts."""
+    archive = Archive()
+    for name in ("dev", "proc", "sys", "tmp", "mnt", "run", "etc", "lab", "bin", "lib/modules"):
+        archive.folder(name)
+    archive.entry("dev/console", stat.S_IFCHR | 0o600, device=(5, 1))
+    archive.entry("dev/null", stat.S_IFCHR | 0o666, device=(1, 3))
+    for script in scripts:
+        place = "init" if script.name == "init" else f"lab/{script.name}"
+        archive.file(place, script.read_bytes())
+    return archive
+
+
+def busybox(archive, root):
+    program = next(p for p in (root / "usr/bin/busybox", root / "bin/busybox") if p.exists())
+    archive.file("bin/busybox", program.read_bytes())
+    archive.link("bin/sh", "busybox")
 
 
 def build(target):
     """Makes the image of one target and returns its path; an image that is current is kept."""
     scripts = sorted((LAB / "guest").iterdir())
-    inputs = "".join([
-        packages.fingerprint(target.kernel_set), packages.fingerprint(target.guest_set),
-        pathlib.Path(__file__).read_text(), pathlib.Path(elf.__file__).read_text(), *(p.read_text() for p in scripts)])
-    mark = hashlib.sha256(inputs.encode()).hexdigest()[:12]
-    out = cache() / "images" / f"initramfs-{target.name}-{mark}.cpio"
+    key = mark(packages.fingerprint(target.kernel_set), packages.fingerprint(target.guest_set),
+               *(p.read_text() for p in scripts))
+    out = STATE / "images" / f"initramfs-{target.name}-{key}.cpio"
     if out.exists():
         return out
     started = time.monotonic()
-    archive = Archive()
-    for name in ("dev", "proc", "sys", "tmp", "mnt", "run", "etc", "lab", "bin"):
-        archive.folder(name)
-    archive.entry("dev/console", stat.S_IFCHR | 0o600, device=(5, 1))
-    archive.entry("dev/null", stat.S_IFCHR | 0o666, device=(1, 3))
+    archive = skeleton(scripts)
     root = packages.bundle(target.guest_set)
     files = elf.closure(root, PROGRAMS, TRIPLETS[target.arch])
     for inside, path in sorted(files.items()):
         archive.file(inside, path.read_bytes())
     archive.link("usr/sbin/mkfs.ext4", "mke2fs")
-    busybox = next(p for p in (root / "usr/bin/busybox", root / "bin/busybox") if p.exists())
-    archive.file("bin/busybox", busybox.read_bytes())
-    archive.link("bin/sh", "busybox")
+    busybox(archive, root)
     archive.file("etc/mke2fs.conf", b"[defaults]\nbase_features = sparse_super,filetype,"
                  b"resize_inode,dir_index,ext_attr\n[fs_types]\n"
                  b"ext4 = {\n features = has_journal,extent,64bit,metadata_csum,flex_bg\n}\n")
@@ -156,13 +188,47 @@ def build(target):
     for name, data in order:
         archive.file(f"lib/modules/{name}.ko", data, 0o644)
     archive.file("lib/modules/order", ("".join(n + "\n" for n, _ in order)).encode(), 0o644)
-    for script in scripts:
-        place = "init" if script.name == "init" else f"lab/{script.name}"
-        archive.file(place, script.read_bytes())
+    return keep(out, archive.bytes(), f"initramfs {target.name}: Linux {target.version()}, "
+                f"{len(order)} modules", started)
+
+
+def small(target, modules, programs):
+    """A small image: busybox, `modules` with what they need, and `programs` of the guest's
+    packages with their libraries. Modules are loaded in the order in which they are named."""
+    scripts = sorted(p for p in (LAB / "guest").iterdir()
+                     if p.name in ("init", "common.sh", "commands.sh", "bind.sh"))
+    key = mark(packages.fingerprint(target.kernel_set), packages.fingerprint(target.guest_set),
+               *modules, *programs, *(p.read_text() for p in scripts))
+    out = STATE / "images" / f"small-{target.name}-{key}.cpio"
+    if out.exists():
+        out.touch()
+        return out
+    started = time.monotonic()
+    archive = skeleton(scripts)
+    root = packages.bundle(target.guest_set)
+    for inside, path in sorted(elf.closure(root, programs, TRIPLETS[target.arch]).items()):
+        archive.file(inside, path.read_bytes())
+    busybox(archive, root)
+    order = elf.modules(target.modules_folder(), modules)
+    for name, data in order:
+        archive.file(f"lib/modules/{name}.ko", data, 0o644)
+    archive.file("lib/modules/order", ("".join(n + "\n" for n, _ in order)).encode(), 0o644)
     data = archive.bytes()
-    for old in out.parent.glob(f"initramfs-{target.name}-????????????.cpio"):
+    # Several images of a target live side by side: one for each choice of modules.
+    for old in sorted(out.parent.glob(f"small-{target.name}-*.cpio"),
+                      key=lambda p: p.stat().st_mtime)[:-12]:
         old.unlink(missing_ok=True)
     write(out, data)
-    say(f"initramfs {target.name}: Linux {target.version()}, {len(order)} modules, "
-        f"{len(data) / 1e6:.0f} MB, {time.monotonic() - started:.1f} s")
+    say(f"small initramfs {target.name}: Linux {target.version()}, {len(order)} modules, "
+        f"{len(data) / 1e6:.1f} MB, {time.monotonic() - started:.1f} s")
     return out
+
+
+def extra(files):
+    """An archive of files alone, {path in the guest: path here or bytes}: the kernel unpacks it
+    over the image before it."""
+    archive = Archive()
+    for inside, source in sorted(files.items()):
+        data = source if isinstance(source, bytes) else pathlib.Path(source).read_bytes()
+        archive.file(inside, data)
+    return archive.bytes()

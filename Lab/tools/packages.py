@@ -19,6 +19,7 @@ from .common import LabError, cache, say
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 SUITE = "trixie"
 BACKPORTS = "trixie-backports"
+OLD_SUITE = "bookworm"
 TIME_LIMIT = 600
 
 # Parts of a closure that no program of the lab loads.
@@ -33,8 +34,9 @@ class Bundle:
     """A set of packages that is unpacked into one folder.
 
     `wanted` are package names; `closure` takes their dependencies along; `via` follows a
-    metapackage to the package that its first dependency names; `host_suite` takes the packages
-    from the suite of this machine, because its libraries will run them.
+    metapackage to the kernel packages of one version that it stands for (newer kernels are split
+    into several); `host_suite` takes the packages from the suite of this machine, because its
+    libraries will run them.
     """
 
     def __init__(self, name, wanted, arch="amd64", closure=False, release=SUITE, via=None,
@@ -57,6 +59,10 @@ BUNDLES = [
     Bundle("guest-arm64", GUEST, arch="arm64", closure=True),
     Bundle("kernel-arm64", [], arch="arm64", via="linux-image-arm64"),
     Bundle("kernel-amd64", [], via="linux-image-amd64"),
+    Bundle("kernel-amd64-6.1", [], via="linux-image-amd64", release=OLD_SUITE),
+    Bundle("kernel-amd64-newest", [], via="linux-image-amd64", release=BACKPORTS),
+    Bundle("kernel-arm64-6.1", [], arch="arm64", via="linux-image-arm64", release=OLD_SUITE),
+    Bundle("kernel-arm64-newest", [], arch="arm64", via="linux-image-arm64", release=BACKPORTS),
     Bundle("blkio", ["libblkio1", "libblkio-dev"], closure=True),
 ]
 QUICK = ["uml", "guest-amd64", "qemu", "kernel-amd64-cloud"]
@@ -144,7 +150,7 @@ class Apt:
         for part in ("lists/partial", "cache/archives/partial"):
             (self.home / part).mkdir(parents=True, exist_ok=True)
         (self.home / "status").write_text("")
-        suites = [self.host_suite] + [s for s in (SUITE, BACKPORTS) if s != self.host_suite]
+        suites = list(dict.fromkeys([self.host_suite, SUITE, BACKPORTS, OLD_SUITE]))
         (self.home / "sources.list").write_text("".join(
             f"deb [signed-by={KEYRING}] {mirror} {suite} main\n" for suite in suites))
         started = time.monotonic()
@@ -155,11 +161,7 @@ class Apt:
     def plan(self, one):
         """The packages of a bundle as name:arch=version."""
         if one.via:
-            shown = self.run("apt-cache", one.arch, "show", f"{one.via}/{one.release}")
-            depends = re.search(r"^Depends: ([^ ,]+)", shown, re.M)
-            if not depends:
-                raise LabError(f"{one.via} names no kernel package")
-            return [f"{depends[1]}:{one.arch}"]
+            return [f"{name}:{one.arch}={version}" for name, version in self.kernel(one)]
         if not one.closure:
             suite = self.host_suite if one.host_suite else one.release
             return [f"{name}:{one.arch}/{suite}" for name in one.wanted]
@@ -170,6 +172,61 @@ class Apt:
                 if not LEFT_OUT.match(name.split(":")[0])]
 
 
+    def kernel(self, one):
+        """(name, version) of the packages of one kernel version that a metapackage stands for."""
+        found, queue = {}, [one.via]
+        while queue:
+            name = queue.pop()
+            shown = self.run("apt-cache", one.arch, "show", f"{name}/{one.release}")
+            version = re.search(r"^Version: (\S+)", shown, re.M)
+            depends = re.search(r"^Depends: (.*)", shown, re.M)
+            if re.search(r"\d", name.removesuffix(one.arch)):
+                found[name] = version[1]
+            for word in (depends[1] if depends else "").split(","):
+                # "linux-base", "linux-initramfs-tool" and their like come with no version.
+                pinned = re.match(r" *(linux-[a-z0-9.+-]+) \(= ([^)]+)\)", word)
+                if pinned and pinned[2] == version[1] and pinned[1] not in found:
+                    queue.append(pinned[1])
+        if not found:
+            raise LabError(f"{one.via} of {one.release} names no kernel package")
+        return sorted(found.items())
+
+
+def newer(apt, bundles):
+    """(bundle, package, version there, version in the archive) of what the archive has newer."""
+    out = []
+    for one in bundles:
+        there = set((one.folder / ".complete").read_text().split())
+        for line in apt.plan(one):
+            name, _, version = line.partition("=")
+            if not version or not re.match(r"qemu-system|linux-", name):
+                continue
+            prefix = f"{name.split(':')[0]}_"
+            wanted = f"{prefix}{version.replace(':', '%3a')}_"
+            if not any(f.startswith(wanted) for f in there):
+                mine = next((f for f in there if f.startswith(prefix)), "another package")
+                out.append((one.name, name.split(":")[0], mine, version))
+                break
+    return out
+
+
+def download(apt, one, debs):
+    """Brings the packages of a bundle; a list that is older than the archive is read anew once."""
+    for attempt in (1, 2):
+        plan = apt.plan(one)
+        try:
+            apt.run("apt-get", one.arch, "download", "-qq", *plan, folder=debs)
+            return plan
+        except LabError as error:
+            if attempt == 2:
+                raise LabError(
+                    f"{one.name}: {error}; the archive may be changing, run Lab/fetch again in "
+                    f"some minutes (backports deletes a version when a newer one comes)") from None
+            apt.updated = False
+            apt.update()
+    return []
+
+
 def install(apt, one):
     """Downloads and unpacks one bundle; returns what it took."""
     apt.update()
@@ -177,8 +234,7 @@ def install(apt, one):
     debs = cache() / "debs" / one.name
     shutil.rmtree(debs, ignore_errors=True)
     debs.mkdir(parents=True)
-    plan = apt.plan(one)
-    apt.run("apt-get", one.arch, "download", "-qq", *plan, folder=debs)
+    plan = download(apt, one, debs)
     fetched = time.monotonic()
     fresh = one.folder.with_name(one.folder.name + ".new")
     shutil.rmtree(fresh, ignore_errors=True)
@@ -198,8 +254,9 @@ def install(apt, one):
         f"fetched in {fetched - started:.1f} s, unpacked in {time.monotonic() - fetched:.1f} s")
 
 
-def fetch(names=None, again=False):
-    """Brings the named bundles (all by default) into the cache; what is there already stays."""
+def fetch(names=None, again=False, look=False):
+    """Brings the named bundles (all by default) into the cache; what is there already stays.
+    `look`: says which of those have a newer version in the archive."""
     machine = os.uname().machine
     if machine != "x86_64":
         raise LabError(f"the lab's programs are amd64 programs, this machine is {machine}")
@@ -209,9 +266,15 @@ def fetch(names=None, again=False):
     with open(home / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         missing = [b for b in wanted if again or not (b.folder / ".complete").exists()]
-        if not missing:
+        if not missing and not look:
             return 0
         apt = Apt()
+        if look:
+            apt.update()
+            there = [b for b in wanted if b not in missing]
+            for name, package, mine, version in newer(apt, there):
+                say(f"{name}: the archive has {package} {version}, the cache {mine}; "
+                    f"Lab/fetch --again {name} takes it")
         for one in missing:
             try:
                 install(apt, one)
@@ -220,6 +283,14 @@ def fetch(names=None, again=False):
             except subprocess.CalledProcessError as error:
                 raise LabError(f"{one.name}: {' '.join(error.cmd[:2])} failed") from None
     return len(missing)
+
+
+def version(one):
+    """The version of a bundle's first package that has the name of the set's purpose."""
+    for line in sorted((one.folder / ".complete").read_text().split()):
+        if re.match(r"qemu-system-x86|linux-(image|binary|headers)-\d|user-mode-linux", line):
+            return line.split("_")[1].replace("%3a", ":")
+    return ""
 
 
 def fingerprint(name):

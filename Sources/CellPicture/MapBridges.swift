@@ -1,4 +1,5 @@
 import CellFormat
+import Drawing
 
 /// A link drawn from one column to the next that has it.
 struct MapBridge {

@@ -1,4 +1,5 @@
 import CellFormat
+import Drawing
 
 /// What lies between columns, and what stands below them.
 extension MapDrawing {

@@ -1,4 +1,5 @@
 import CellFormat
+import Drawing
 
 /// Draws a layout.
 struct MapDrawing {

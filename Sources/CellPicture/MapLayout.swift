@@ -1,14 +1,5 @@
 import CellFormat
-
-/// A rectangle in pixels; whole numbers, so that nothing can be infinite or no number.
-struct Box: Hashable {
-  var x: Int
-  var y: Int
-  var width: Int
-  var height: Int
-  var right: Int { x + width }
-  var bottom: Int { y + height }
-}
+import Drawing
 
 /// Where everything is on the page. Sizes differ by more than a million, so the axis is not
 /// linear: the addresses where something begins or ends are sorted, and each band between two of

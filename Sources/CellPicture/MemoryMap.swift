@@ -1,4 +1,5 @@
 public import CellFormat
+import Drawing
 
 /// The physical memory map of several cells as a picture.
 public enum MemoryMap {

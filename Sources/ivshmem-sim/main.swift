@@ -27,6 +27,7 @@ let specifications = [
 
 let usage = """
   usage: ivshmem-sim --socket PATH [options]
+         ivshmem-sim draw map|start-up [options]      pictures of a link; draw --help
 
   Offers one ivshmem-v2 link to processes: sections with the rights they have under Jailhouse,
   enforced by the kernel; a state table; doorbells that are lost while the target is not armed.
@@ -65,6 +66,9 @@ func makeOptions(_ given: CommandOptions) throws(UsageError) -> SimulatorOptions
 
 func run() -> Int32 {
   do throws(UsageError) {
+    if CommandLine.arguments.dropFirst().first == "draw" {
+      return try Draw.run(Array(CommandLine.arguments.dropFirst(2)))
+    }
     let given = try CommandOptions(Array(CommandLine.arguments.dropFirst()), specifications)
     if given.has("help") {
       print(usage)

@@ -1,9 +1,14 @@
 /// Writes SVG elements; text and attribute values are escaped, and what XML forbids is replaced.
-struct SVGText {
-  private(set) var text = ""
+public struct SVGText {
+  /// The document so far.
+  public private(set) var text = ""
   private var open: [String] = []
 
-  static func escaped(_ text: String) -> String {
+  /// An empty document.
+  public init() {}
+
+  /// Text as XML has it; what XML forbids becomes U+FFFD.
+  public static func escaped(_ text: String) -> String {
     var result = ""
     for scalar in text.unicodeScalars {
       switch scalar {
@@ -25,27 +30,30 @@ struct SVGText {
     attributes.reduce("<" + name) { $0 + " \($1.0)=\"\(escaped($1.1))\"" }
   }
 
-  mutating func begin(_ name: String, _ attributes: [(String, String)] = []) {
+  /// Opens an element; ``end()`` closes it.
+  public mutating func begin(_ name: String, _ attributes: [(String, String)] = []) {
     text += Self.head(name, attributes) + ">\n"
     open.append(name)
   }
 
-  mutating func end() {
+  /// Closes the element that was opened last.
+  public mutating func end() {
     if let name = open.popLast() { text += "</\(name)>\n" }
   }
 
   /// Text of our own that is XML already.
-  mutating func raw(_ content: String) { text += content }
+  public mutating func raw(_ content: String) { text += content }
 
   /// An element with an optional tip, shown by a browser when pointed at.
-  mutating func element(_ name: String, _ attributes: [(String, String)], tip: String = "") {
+  public mutating func element(_ name: String, _ attributes: [(String, String)], tip: String = "") {
     let head = Self.head(name, attributes)
     text +=
       tip.isEmpty
       ? head + "/>\n" : head + "><title>\(Self.escaped(tip))</title></\(name)>\n"
   }
 
-  mutating func rectangle(
+  /// A rectangle of the class `style`.
+  public mutating func rectangle(
     _ box: Box, _ style: String, radius: Int = 0, _ more: [(String, String)] = [], tip: String = ""
   ) {
     var attributes = [
@@ -57,7 +65,7 @@ struct SVGText {
   }
 
   /// Text that is cut to `width` pixels, by the widest digit of the font.
-  mutating func label(
+  public mutating func label(
     _ content: String, x: Int, y: Int, _ style: String, width: Int? = nil, size: Int = 11,
     anchor: String = "start"
   ) {
@@ -70,9 +78,12 @@ struct SVGText {
   }
 
   /// Pixels a text takes, on the safe side for sans-serif fonts.
-  static func width(of text: String, size: Int) -> Int { (text.count * size * 57 + 99) / 100 }
+  public static func width(of text: String, size: Int) -> Int {
+    (text.count * size * 57 + 99) / 100
+  }
 
-  static func cut(_ text: String, to width: Int, size: Int) -> String {
+  /// Text cut to so many pixels, with an ellipsis.
+  public static func cut(_ text: String, to width: Int, size: Int) -> String {
     let room = max(0, width * 100 / (size * 57))
     guard text.count > room else { return text }
     return room < 3 ? "" : text.prefix(room - 1) + "\u{2026}"

@@ -1,0 +1,40 @@
+# A guest that does what it is told. The host sends lines, the guest answers:
+#   run ID SECONDS BASE64   a shell command, ended after SECONDS; "@lab result ID STATUS", its output
+#                           as lines "@lab out ID BASE64" before that
+#   start ID BASE64         a command in the background; output to /tmp/job.ID, status to /tmp/job.ID.status
+#   shell                   an interactive shell on this port
+#   end                     power off
+export HOME=/ TERM=vt100
+tr -d '\0' </sys/firmware/devicetree/base/model >/tmp/model 2>/dev/null
+report "ready"
+while read -r verb id rest; do
+  case $verb in
+    run)
+      seconds=${rest%% *}
+      echo "${rest#* }" | base64 -d >"/tmp/run.$id"
+      timeout -k 2 -s TERM "$seconds" sh "/tmp/run.$id" </dev/null >"/tmp/out.$id" 2>&1
+      status=$?
+      if [ -s "/tmp/out.$id" ]; then
+        base64 -w 3000 "/tmp/out.$id" | sed "s/^/@lab out $id /"
+      fi
+      report "result $id $status"
+      rm -f "/tmp/out.$id" "/tmp/run.$id"
+      ;;
+    start)
+      echo "$rest" | base64 -d >"/tmp/run.$id"
+      (
+        sh "/tmp/run.$id" </dev/null >"/tmp/job.$id" 2>&1
+        echo $? >"/tmp/job.$id.status"
+      ) >/dev/null &
+      echo $! >"/tmp/job.$id.pid"
+      report "result $id 0"
+      ;;
+    shell)
+      report "result shell 0"
+      setsid sh -c "stty sane; exec sh -i" <"/dev/$port" >"/dev/$port" 2>&1
+      break
+      ;;
+    end) break ;;
+    *) report "fail unknown command '$verb'" ;;
+  esac
+done
