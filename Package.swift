@@ -62,6 +62,7 @@ let linux: [Target] = [
   .target(name: "CHostConsole"),
   .target(name: "CHostNetwork"),
   .target(name: "CService"),
+  .target(name: "CUdev"),
   .target(name: "LinuxSupport", dependencies: ["CLinux"], swiftSettings: strict),
   .target(name: "CommandOptions", swiftSettings: strict),
   .target(
@@ -70,6 +71,10 @@ let linux: [Target] = [
   .target(
     name: "SimulatorPeer", dependencies: ["CLinux", "LinuxSupport", "SharedMemory", "IVShmem"],
     swiftSettings: watched),
+  .target(
+    name: "LinuxPCI",
+    dependencies: ["CLinux", "CUdev", "LinuxSupport", "SharedMemory", "IVShmem"],
+    swiftSettings: strict),
   .target(
     name: "VhostUser",
     dependencies: ["CLinux", "LinuxSupport", "SharedMemory", "Virtqueue", "VirtioDevice"],
@@ -122,8 +127,8 @@ let library: [Target] = [
     name: "Cellmate",
     dependencies: [
       "CCellmate", "CLinux", "CommandOptions", "SharedMemory", "IVShmem", "Virtqueue",
-      "VirtioDevice", "VirtioTransport", "VirtioBlock", "DeviceRuntime", "SimulatorPeer",
-      "LinuxRuntime",
+      "VirtioDevice", "VirtioTransport", "VirtioBlock", "DeviceRuntime",
+      "LinuxSupport", "LinuxRuntime",
     ],
     swiftSettings: strict),
 ]
@@ -143,7 +148,7 @@ let programs: [Target] = [
       "CLinux", "CService", "CommandOptions", "LinuxSupport", "SharedMemory", "IVShmem",
       "Virtqueue", "VirtioDevice", "VirtioTransport", "VirtioBlock", "VirtioEntropy",
       "VirtioConsole", "VirtioNet", "DeviceRuntime", "SiemensDialect", "SimulatorPeer",
-      "HostResources", "VhostUser", "Supervision",
+      "HostResources", "VhostUser", "LinuxPCI", "Supervision",
     ],
     swiftSettings: strict),
   .executableTarget(
@@ -258,6 +263,12 @@ let tests: [Target] = [
     name: "HostileTests",
     dependencies: [
       "CWatch", "SharedMemory", "IVShmem", "Simulator", "FuzzTargets", "VirtioTransport",
+    ],
+    swiftSettings: strict),
+  .testTarget(
+    name: "LinuxPCITests",
+    dependencies: [
+      "CLinux", "LinuxSupport", "IVShmem", "LinuxPCI", "CommandOptions", "LinuxRuntime",
     ],
     swiftSettings: strict),
   .testTarget(name: "HouseRulesTests", swiftSettings: strict),
