@@ -35,9 +35,9 @@ public enum BackendProgram {
       OptionSpecification("background", "with --supervise: return as soon as all is served"),
       OptionSpecification("pid-file", "PATH", "with --supervise: the supervisor's number"),
       OptionSpecification(
-        "watchdog", "SECONDS", "with --supervise: kill a back-end that hangs; 0 never (default 20)"),
+        "watchdog", "SECONDS", "with --supervise: kill a back-end that hangs; 0: never (20)"),
       OptionSpecification(
-        "restart-delay", "MS", "with --supervise: the longest wait before a restart (default 5000)"),
+        "restart-delay", "MS", "with --supervise: the longest wait before a restart (5000)"),
       OptionSpecification("check", "open and check everything, then exit without serving"),
       OptionSpecification("json", "print the counters as JSON, a line a link, at the end"),
       OptionSpecification("quiet", "log warnings and errors only"),

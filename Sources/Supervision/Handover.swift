@@ -32,8 +32,8 @@ struct Handover {
     unsafe cs_environment_remove(variable)
     guard let handover = Handover(text) else {
       throw UsageError(
-        "\(variable)='\(text)' is not understood; it was left by another version. Stop what runs, and"
-          + " start this anew")
+        "\(variable)='\(text)' is not understood; it was left by another version. Stop what runs,"
+          + " and start this anew")
     }
     for number in handover.numbers { _ = cs_keep_private(number) }
     return handover

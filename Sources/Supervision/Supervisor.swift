@@ -14,7 +14,10 @@ import LinuxSupport
 /// | SIGTERM, SIGINT | the service gets SIGTERM; when it has ended, everything kept is closed |
 /// | the same again | the service is killed |
 /// | SIGHUP | passed on |
-/// | SIGUSR1 | update: the service is stopped and started from the file that is there now; once it is ready, this process is replaced by that file, too |
+/// | SIGUSR1 | update, see below |
+///
+/// An update stops the service and starts it from the file that is there now; once it is ready,
+/// this process is replaced by that file, too.
 public final class Supervisor {
   /// How a service is looked after.
   public struct Options: Sendable {
