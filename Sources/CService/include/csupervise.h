@@ -46,8 +46,9 @@ void cs_environment_remove(const char *_Nonnull name);
 // Keeps a descriptor from programs that are started.
 long cs_keep_private(int fd);
 
-// Goes into the background, with the standard descriptors alone: the calling process ends with the status that the new one writes as a
-// byte into the descriptor that is returned there, or with which it ends.
+// Goes into the background, with the standard descriptors alone: the calling process ends with the
+// status that the new one writes as a byte into the descriptor that is returned there, or with
+// which it ends.
 long cs_background(void);
 
 // 1 once for each number: who asks first has the descriptor that was passed under this number.
