@@ -64,6 +64,10 @@ let linux: [Target] = [
   .target(name: "CService"),
   .target(name: "CUdev"),
   .target(name: "LinuxSupport", dependencies: ["CLinux"], swiftSettings: strict),
+  .target(name: "CommandOptions", swiftSettings: strict),
+  .target(
+    name: "Supervision", dependencies: ["CLinux", "CService", "CommandOptions", "LinuxSupport"],
+    swiftSettings: strict),
   .target(
     name: "SimulatorPeer", dependencies: ["CLinux", "LinuxSupport", "SharedMemory", "IVShmem"],
     swiftSettings: watched),
@@ -134,7 +138,6 @@ let library: [Target] = [
 
 /// Programs compose; they hold no logic that a test would want.
 let programs: [Target] = [
-  .target(name: "CommandOptions", swiftSettings: strict),
   .executableTarget(
     name: "ivshmem-sim",
     dependencies: [
@@ -148,7 +151,7 @@ let programs: [Target] = [
       "CLinux", "CService", "CommandOptions", "LinuxSupport", "SharedMemory", "IVShmem",
       "Virtqueue", "VirtioDevice", "VirtioTransport", "VirtioBlock", "VirtioEntropy",
       "VirtioConsole", "VirtioNet", "DeviceRuntime", "SiemensDialect", "SimulatorPeer",
-      "HostResources", "VhostUser", "LinuxPCI",
+      "HostResources", "VhostUser", "LinuxPCI", "Supervision",
     ],
     swiftSettings: strict),
   .executableTarget(
@@ -218,7 +221,7 @@ let tests: [Target] = [
     dependencies: [
       "CLinux", "LinuxSupport", "SharedMemory", "IVShmem", "SimulatorPeer", "Simulator",
       "CommandOptions", "LinuxRuntime", "VirtioBlock", "VirtioNet", "HostResources", "Virtqueue",
-      "VirtioTransport", "LinkPicture",
+      "Supervision", "VirtioTransport", "LinkPicture",
     ],
     swiftSettings: strict),
   .testTarget(

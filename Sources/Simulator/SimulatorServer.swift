@@ -253,7 +253,9 @@ public final class SimulatorServer {
     }
   }
 
-  private func reply(_ client: ClientState, _ result: SimulatorMessage.Welcome, holder: Int32) {
+  private func reply(
+    _ client: ClientState, _ result: SimulatorMessage.Welcome, holder: Int32, mark: UInt32 = 0
+  ) {
     var words = [UInt32](repeating: 0, count: SimulatorMessage.welcomeWords)
     words[SimulatorMessage.WelcomeWord.result] = result.rawValue
     words[SimulatorMessage.WelcomeWord.holder] = UInt32(bitPattern: holder)
@@ -265,6 +267,7 @@ public final class SimulatorServer {
       words[SimulatorMessage.WelcomeWord.vectors] = options.vectorCount
       words[SimulatorMessage.WelcomeWord.flags] = flags
       words[SimulatorMessage.WelcomeWord.deviceClass] = deviceClass(of: client.peer)
+      words[SimulatorMessage.WelcomeWord.mark] = mark
       func set(_ size: Int, _ word: Int) {
         words[word] = UInt32(truncatingIfNeeded: size)
         words[word + 1] = UInt32(truncatingIfNeeded: size >> 32)
@@ -341,7 +344,7 @@ public final class SimulatorServer {
     var value: UInt32 = 0
     switch request {
     case .writeState: setState(peer, words[1])
-    case .rejoin: return self.reply(client, .ok, holder: 0)
+    case .rejoin: return self.reply(client, .ok, holder: 0, mark: words[1])
     case .readState, .status: value = stateWords[peer]
     }
     var reply: [UInt32] = [words[0], value]

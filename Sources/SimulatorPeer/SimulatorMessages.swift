@@ -26,7 +26,8 @@ public enum SimulatorMessage {
     /// Text about the link, for `ivshmem-sim status`.
     case status = 3
     /// On a connection that joined before and was kept open: the welcome and its descriptors once
-    /// more, for another process. State and everything else stay as they are.
+    /// more, for another process. State and everything else stay as they are. The value comes back
+    /// in the welcome: what is answered to an earlier process may lie before it.
     case rejoin = 4
   }
 
@@ -36,8 +37,8 @@ public enum SimulatorMessage {
     case join(PeerID?)
     /// As nobody.
     case observe
-    /// As the peer that this connection joined as.
-    case rejoin
+    /// As the peer that this connection joined as; the answer has to bear this mark.
+    case rejoin(UInt32)
 
     /// The first message.
     var words: InlineArray<2, UInt32> {
@@ -45,7 +46,7 @@ public enum SimulatorMessage {
       case .join(let peer):
         [SimulatorMessage.magic, peer.map { UInt32($0.rawValue) } ?? SimulatorMessage.anyPeer]
       case .observe: [SimulatorMessage.magic, SimulatorMessage.observer]
-      case .rejoin: [Request.rejoin.rawValue, SimulatorMessage.magic]
+      case .rejoin(let mark): [Request.rejoin.rawValue, mark]
       }
     }
   }
@@ -97,6 +98,8 @@ public enum SimulatorMessage {
     public static let output = 10
     /// PCI class code of the peer's device; 0 when the link has none.
     public static let deviceClass = 12
+    /// The mark of a request to rejoin, else 0.
+    public static let mark = 13
   }
 }
 

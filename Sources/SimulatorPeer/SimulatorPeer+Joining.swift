@@ -100,29 +100,27 @@ extension SimulatorPeer {
   ) throws(SimulatorPeerError) -> Greeting {
     let wanted: PeerID?
     if case .join(let peer) = start { wanted = peer } else { wanted = nil }
+    var greeting = Greeting(words: InlineArray(repeating: 0), descriptors: Numbers())
+    var mark: UInt32 = 0
+    if case .rejoin(let number) = start {
+      mark = number
+      // Answers that earlier holders of the connection did not live to take. The server gives up
+      // a peer that lets too many lie.
+      for _ in 0..<leftoverLimit where receive(socket, &greeting, isWaiting: false) < 0 { break }
+    }
     var hello = start.words
     // SAFETY: eight bytes are eight bytes.
     let sent = unsafe withUnsafeMutablePointer(to: &hello) {
       unsafe cl_send(socket.number, $0, 8, nil, 0)
     }
     guard sent == 8 else { throw .noServer(SystemError(Int32(truncatingIfNeeded: -sent))) }
-    var greeting = Greeting(words: InlineArray(repeating: 0), descriptors: Numbers())
-    var count: UInt32 = 0
-    var got = -4
-    // An answer that an earlier holder of the connection did not live to take comes first: 8 bytes.
-    var leftovers = start == .rejoin ? 4 : 0
-    while got == -4 || got == 8 && leftovers > 0 {
-      if got == 8 { leftovers -= 1 }
-      // SAFETY: the buffers have the stated sizes; cl_receive bounds the descriptors.
-      got = unsafe withUnsafeMutablePointer(to: &greeting.words) { words in
-        unsafe withUnsafeMutablePointer(to: &greeting.descriptors.numbers) { numbers in
-          unsafe cl_receive(
-            socket.number, words, 64,
-            UnsafeMutableRawPointer(numbers).assumingMemoryBound(to: Int32.self), &count, 0)
-        }
+    var got = receive(socket, &greeting, isWaiting: true)
+    if mark != 0 {
+      for _ in 0..<leftoverLimit
+      where got == 8 || got == 64 && greeting.words[SimulatorMessage.WelcomeWord.mark] != mark {
+        got = receive(socket, &greeting, isWaiting: true)
       }
     }
-    greeting.descriptors.count = Int(count)
     guard got == 64 else {
       close(&greeting.descriptors)
       throw .badWelcome(got)
@@ -137,6 +135,31 @@ extension SimulatorPeer {
     case .noSuchPeer: throw .noSuchPeer(wanted)
     case .badHello, nil: throw .badWelcome(got)
     }
+  }
+
+  /// The most messages to an earlier holder that are passed over: more than a socket holds.
+  private static var leftoverLimit: Int { 64 }
+
+  /// Takes one message, in place of what `greeting` had; its size or -errno.
+  private static func receive(
+    _ socket: borrowing Descriptor, _ greeting: inout Greeting, isWaiting: Bool
+  ) -> Int {
+    close(&greeting.descriptors)
+    var count: UInt32 = 0
+    var got = -4
+    while got == -4 {
+      // SAFETY: the buffers have the stated sizes; cl_receive bounds the descriptors.
+      got = unsafe withUnsafeMutablePointer(to: &greeting.words) { words in
+        unsafe withUnsafeMutablePointer(to: &greeting.descriptors.numbers) { numbers in
+          unsafe cl_receive(
+            socket.number, words, 64,
+            UnsafeMutableRawPointer(numbers).assumingMemoryBound(to: Int32.self), &count,
+            isWaiting ? 0 : 0x40)  // MSG_DONTWAIT
+        }
+      }
+    }
+    greeting.descriptors.count = Int(count)
+    return got
   }
 
   /// Maps the hypervisor's page, then every section at its place with its rights, between guards.

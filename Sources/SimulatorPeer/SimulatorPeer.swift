@@ -63,7 +63,7 @@ public struct SimulatorPeer: Platform, ~Copyable {
   /// Goes on with a connection that a peer of another life has joined and somebody has kept open:
   /// the same peer, whose State was never 0.
   public init(adopting connection: consuming Descriptor) throws(SimulatorPeerError) {
-    let joined = try Self.join(connection, .rejoin)
+    let joined = try Self.join(connection, .rejoin(UInt32(truncatingIfNeeded: cl_random()) | 1))
     self.init(joined, connection)
   }
 
