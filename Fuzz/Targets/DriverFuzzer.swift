@@ -22,7 +22,8 @@ public final class DriverFuzzer {
     case entropy
     case network
 
-    var target: FuzzTarget {
+    /// The same as a target.
+    public var target: FuzzTarget {
       switch self {
       case .console: .console
       case .entropy: .entropy

@@ -66,8 +66,7 @@ final class HostScript {
   var strays = false
   /// Entropy: bytes that can be had.
   var allowance = Int.max
-  /// Network: frames on their way back, and what the host says about the link.
-  var frames: [(bytes: [UInt8], offload: FrameOffload)] = []
+  /// Network: what the host says about the link.
   var isLinkUp = true
   var wantsAnnouncement = false
   var nextRandom: UInt8 = 0
@@ -109,6 +108,10 @@ struct EchoConsoleHost: ConsoleHost, ~Copyable {
 /// A network that sends back what it gets, with what was left undone: as far as the script lets it.
 struct EchoNetHost: NetHost, ~Copyable {
   let script: HostScript
+  /// Frames on their way back.
+  private var frames: [(bytes: [UInt8], offload: FrameOffload)] = []
+
+  init(script: HostScript) { self.script = script }
 
   static var limit: Int { 12 }
 
@@ -116,22 +119,19 @@ struct EchoNetHost: NetHost, ~Copyable {
   var mtu: Int { 9000 }
   var takesOffloads: Bool { true }
   var isLinkUp: Bool { script.isLinkUp }
-  mutating func takeEvents() -> Bool {
-    defer { script.hasEvents = false }
-    return script.hasEvents
-  }
+  mutating func takeEvents() -> Bool { true }
   mutating func takeAnnouncementRequest() -> Bool {
     defer { script.wantsAnnouncement = false }
     return script.wantsAnnouncement
   }
-  mutating func setActive(_ isActive: Bool) { if !isActive { script.frames = [] } }
-  func requestLook() { script.hasEvents = true }
+  mutating func setActive(_ isActive: Bool) { if !isActive { frames = [] } }
+  func requestLook() {}
 
   mutating func receive(
     into bytes: inout MutableSpan<UInt8>, _ offload: inout FrameOffload
   ) -> Int {
-    guard script.turn > 0, !script.frames.isEmpty else { return 0 }
-    let frame = script.frames.removeFirst()
+    guard script.turn > 0, !frames.isEmpty else { return 0 }
+    let frame = frames.removeFirst()
     for index in frame.bytes.indices { bytes[index] = frame.bytes[index] }
     offload = frame.offload
     return frame.bytes.count
@@ -139,11 +139,10 @@ struct EchoNetHost: NetHost, ~Copyable {
 
   mutating func send(_ frame: Span<UInt8>, _ offload: FrameOffload) -> NetSend {
     guard script.isOpen[0] else { return .dropped }
-    guard script.frames.count < Self.limit, script.turn > 1 else { return .full }
+    guard frames.count < Self.limit, script.turn > 1 else { return .full }
     var bytes = [UInt8](repeating: 0, count: frame.count)
     for index in bytes.indices { bytes[index] = frame[index] }
-    script.frames.append((bytes, offload))
-    script.hasEvents = true
+    frames.append((bytes, offload))
     return .taken
   }
 

@@ -137,6 +137,7 @@ struct MetricWriter {
     ("cellmate_network_oversized_total", "Frames of the driver that are too long."),
     ("cellmate_network_bad_headers_total", "Frames of the driver with a wrong offload header."),
     ("cellmate_network_filtered_total", "Frames the driver's receive modes do not take."),
+    ("cellmate_network_beyond_mtu_total", "Frames for the driver longer than its MTU."),
     ("cellmate_network_no_room_total", "Frames the driver's buffers could not hold."),
     ("cellmate_network_short_buffers_total", "Buffers without room for a header."),
     ("cellmate_network_bad_commands_total", "Commands that were refused."),

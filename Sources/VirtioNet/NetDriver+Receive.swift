@@ -2,7 +2,7 @@ import SharedMemory
 import VirtioDevice
 public import Virtqueue
 
-// Frames of the device (VIRTIO 1.4, 5.1.6.4).
+// Frames of the device (VIRTIO 1.4, 5.1.9.4).
 extension NetDriver {
   /// Copies the next frame of a pair into the front of `frame`; returns its length, 0 when none is
   /// whole. Frames with a wrong header, or for which there is no room, are dropped and counted.
