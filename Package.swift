@@ -63,13 +63,22 @@ let linux: [Target] = [
   .target(name: "CHostNetwork"),
   .target(name: "CService"),
   .target(name: "CUdev"),
+  .target(name: "CDevice"),
   .target(name: "LinuxSupport", dependencies: ["CLinux"], swiftSettings: strict),
   .target(
     name: "SimulatorPeer", dependencies: ["CLinux", "LinuxSupport", "SharedMemory", "IVShmem"],
     swiftSettings: watched),
   .target(
     name: "LinuxPCI",
-    dependencies: ["CLinux", "CUdev", "LinuxSupport", "SharedMemory", "IVShmem"],
+    dependencies: ["CDevice", "CLinux", "CUdev", "LinuxSupport", "SharedMemory", "IVShmem"],
+    swiftSettings: strict),
+  .target(
+    name: "LinuxUIO",
+    dependencies: ["CDevice", "CLinux", "LinuxSupport", "SharedMemory", "IVShmem", "LinuxPCI"],
+    swiftSettings: strict),
+  .target(
+    name: "LinuxVFIO",
+    dependencies: ["CDevice", "CLinux", "LinuxSupport", "SharedMemory", "IVShmem", "LinuxPCI"],
     swiftSettings: strict),
   .target(
     name: "VhostUser",
@@ -145,7 +154,7 @@ let programs: [Target] = [
       "CLinux", "CService", "CommandOptions", "LinuxSupport", "SharedMemory", "IVShmem",
       "Virtqueue", "VirtioDevice", "VirtioTransport", "VirtioBlock", "VirtioEntropy",
       "VirtioConsole", "VirtioNet", "DeviceRuntime", "SiemensDialect", "SimulatorPeer",
-      "HostResources", "VhostUser", "LinuxPCI",
+      "HostResources", "VhostUser", "LinuxPCI", "LinuxUIO", "LinuxVFIO",
     ],
     swiftSettings: strict),
   .executableTarget(
