@@ -65,6 +65,10 @@ let linux: [Target] = [
   .target(name: "CUdev"),
   .target(name: "CDevice"),
   .target(name: "LinuxSupport", dependencies: ["CLinux"], swiftSettings: strict),
+  .target(name: "CommandOptions", swiftSettings: strict),
+  .target(
+    name: "Supervision", dependencies: ["CLinux", "CService", "CommandOptions", "LinuxSupport"],
+    swiftSettings: strict),
   .target(
     name: "SimulatorPeer", dependencies: ["CLinux", "LinuxSupport", "SharedMemory", "IVShmem"],
     swiftSettings: watched),
@@ -95,9 +99,12 @@ let linux: [Target] = [
 
 /// Workstation tools: ordinary Swift.
 let workstation: [Target] = [
+  .target(name: "VfioUser", dependencies: ["CLinux", "LinuxSupport"], swiftSettings: strict),
   .target(
     name: "Simulator",
-    dependencies: ["CLinux", "LinuxSupport", "SharedMemory", "IVShmem", "SimulatorPeer"],
+    dependencies: [
+      "CLinux", "LinuxSupport", "SharedMemory", "IVShmem", "SimulatorPeer", "VfioUser",
+    ],
     swiftSettings: watched),
   .target(name: "Drawing", swiftSettings: strict),
   .target(
@@ -140,7 +147,6 @@ let library: [Target] = [
 
 /// Programs compose; they hold no logic that a test would want.
 let programs: [Target] = [
-  .target(name: "CommandOptions", swiftSettings: strict),
   .executableTarget(
     name: "ivshmem-sim",
     dependencies: [
@@ -154,7 +160,7 @@ let programs: [Target] = [
       "CLinux", "CService", "CommandOptions", "LinuxSupport", "SharedMemory", "IVShmem",
       "Virtqueue", "VirtioDevice", "VirtioTransport", "VirtioBlock", "VirtioEntropy",
       "VirtioConsole", "VirtioNet", "DeviceRuntime", "SiemensDialect", "SimulatorPeer",
-      "HostResources", "VhostUser", "LinuxPCI", "LinuxUIO", "LinuxVFIO",
+      "HostResources", "VhostUser", "LinuxPCI", "LinuxUIO", "LinuxVFIO", "Supervision",
     ],
     swiftSettings: strict),
   .executableTarget(
@@ -224,7 +230,14 @@ let tests: [Target] = [
     dependencies: [
       "CLinux", "LinuxSupport", "SharedMemory", "IVShmem", "SimulatorPeer", "Simulator",
       "CommandOptions", "LinuxRuntime", "VirtioBlock", "VirtioNet", "HostResources", "Virtqueue",
-      "VirtioTransport", "LinkPicture",
+      "Supervision", "VirtioTransport", "LinkPicture",
+    ],
+    swiftSettings: strict),
+  .testTarget(
+    name: "VfioUserTests",
+    dependencies: [
+      "CLinux", "LinuxSupport", "SharedMemory", "IVShmem", "SimulatorPeer", "Simulator",
+      "VfioUser",
     ],
     swiftSettings: strict),
   .testTarget(
@@ -274,7 +287,8 @@ let tests: [Target] = [
   .testTarget(
     name: "LinuxPCITests",
     dependencies: [
-      "CLinux", "LinuxSupport", "IVShmem", "LinuxPCI", "CommandOptions", "LinuxRuntime",
+      "CLinux", "LinuxSupport", "SharedMemory", "IVShmem", "LinuxPCI", "LinuxUIO", "LinuxVFIO",
+      "CommandOptions", "LinuxRuntime",
     ],
     swiftSettings: strict),
   .testTarget(name: "HouseRulesTests", swiftSettings: strict),
