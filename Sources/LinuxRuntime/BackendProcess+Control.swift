@@ -27,8 +27,8 @@ extension BackendProcess {
     case .help:
       answer(
         client, request,
-        json:
-          "{\"ok\":true,\"commands\":[\"status\",\"metrics\",\"reload\",\"stop\",\"link\",\"help\"]}",
+        json: "{\"ok\":true,\"commands\":[\"status\",\"metrics\",\"reload\",\"stop\","
+          + "\"link\",\"help\"]}",
         text: "ok: status, metrics, reload, stop, link, help; 'text' behind one for people", now)
     case .wrong(let reason): refuse(client, request, reason, now)
     }

@@ -17,7 +17,8 @@ extension NetDriver {
   }
 
   /// Starts a command without tables; whether it could be started: not while another is open, not
-  /// without a control queue, and not without the feature it belongs to. It goes out with ``publish()``.
+  /// without a control queue, and not without the feature it belongs to. It goes out with
+  /// ``publish()``.
   ///
   /// - Parameter argument: 0 or 1 for the receive modes, the address, the number of pairs, the
   ///   offload bits; nothing for an announcement.

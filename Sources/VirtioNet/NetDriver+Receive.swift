@@ -98,8 +98,9 @@ extension NetDriver {
       region.copy(region.readRange(start + skip..<start + part.count), into: &rest)
       done += part.count - skip
     }
-    // A checksum the device has looked at is no reason to believe it.
-    if guestOffloads.contains(.netGuestChecksum) { header.flags &= ~NetHeader.dataValid }
+    // A checksum the device has looked at is no reason to believe it, and devices say so even to
+    // drivers that did not ask (passt does).
+    header.flags &= ~NetHeader.dataValid
     do throws(FrameFault) {
       offload = try header.checked(
         frame.span.extracting(0..<length), rights: rights, mtu: NetFormat.mtuRange.upperBound)
