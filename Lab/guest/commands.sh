@@ -1,7 +1,8 @@
 # A guest that does what it is told. The host sends lines, the guest answers:
 #   run ID SECONDS BASE64   a shell command, ended after SECONDS; "@lab result ID STATUS", its output
 #                           as lines "@lab out ID BASE64" before that
-#   start ID BASE64         a command in the background; output to /tmp/job.ID, status to /tmp/job.ID.status
+#   start ID BASE64         a command in the background; its output comes to /tmp/job.ID, its process
+#                           to /tmp/job.ID.pid ("exec" makes that the program), its status to .status
 #   shell                   an interactive shell on this port
 #   end                     power off
 export HOME=/ TERM=vt100
@@ -23,10 +24,9 @@ while read -r verb id rest; do
     start)
       echo "$rest" | base64 -d >"/tmp/run.$id"
       (
-        sh "/tmp/run.$id" </dev/null >"/tmp/job.$id" 2>&1
+        sh -c "echo \$\$ >/tmp/job.$id.pid; . /tmp/run.$id" </dev/null >"/tmp/job.$id" 2>&1
         echo $? >"/tmp/job.$id.status"
       ) >/dev/null &
-      echo $! >"/tmp/job.$id.pid"
       report "result $id 0"
       ;;
     shell)
