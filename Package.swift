@@ -118,8 +118,8 @@ let library: [Target] = [
     name: "Cellmate",
     dependencies: [
       "CCellmate", "CLinux", "CommandOptions", "SharedMemory", "IVShmem", "Virtqueue",
-      "VirtioDevice", "VirtioTransport", "VirtioBlock", "DeviceRuntime", "SimulatorPeer",
-      "LinuxRuntime",
+      "VirtioDevice", "VirtioTransport", "VirtioBlock", "DeviceRuntime",
+      "LinuxSupport", "LinuxRuntime",
     ],
     swiftSettings: strict),
 ]

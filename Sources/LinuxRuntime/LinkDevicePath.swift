@@ -2,15 +2,15 @@ import CLinux
 import CommandOptions
 import DeviceRuntime
 import IVShmem
+import LinuxSupport
 import SharedMemory
-import SimulatorPeer
 import VirtioDevice
 import VirtioTransport
 import Virtqueue
 
 /// A device of an ivshmem link.
 struct LinkDevicePath: DevicePath, ~Copyable {
-  private var frontend: Frontend<SimulatorPeer>
+  private var frontend: Frontend<HostPlatform>
   private let slot: Int
   private let access: AccessMap
   private var driverPool: BufferPool
@@ -34,7 +34,7 @@ struct LinkDevicePath: DevicePath, ~Copyable {
   }
 
   private init(
-    _ native: consuming NativeLink<SimulatorPeer>, _ slot: Int,
+    _ native: consuming NativeLink<HostPlatform>, _ slot: Int,
     _ driverPool: consuming BufferPool, _ devicePool: consuming BufferPool?
   ) {
     guard
