@@ -121,9 +121,9 @@ def wait_for(place, job, text, seconds=30):
     return False
 
 
-def two_machines(session, target="amd64", **more):
-    """Back-end in one machine, front-end in the other, vfio-pci with MSI-X."""
-    sim = Simulator(session)
+def two_machines(session, target="amd64", vectors=4, options="", **more):
+    """Back-end in one machine, front-end in the other; vfio-pci with MSI-X unless told."""
+    sim = Simulator(session, vectors=vectors, options=options)
     back = Machine(session, target, [sim.machines[0]], name="back", **more)
     front = Machine(session, target, [sim.machines[1]], name="front", **more)
     boot(back, front)
@@ -159,3 +159,37 @@ def arm64(session):
     """arm64 virt behind a virtio-iommu: vfio maps the memory as Device memory, where an unaligned
     access or the C library's memcpy is a SIGBUS."""
     two_machines(session, "arm64")
+
+
+def uio(session):
+    """Our UIO driver on a stock kernel, MSI-X, no IOMMU."""
+    two_machines(session, driver="uio_ivshmem")
+
+
+def uio_one_vector(session):
+    """The same where everything comes on one vector."""
+    two_machines(session, driver="uio_ivshmem", vectors=1)
+
+
+def uio_newest(session):
+    two_machines(session, "amd64-newest", driver="uio_ivshmem")
+
+
+def uio_old(session):
+    two_machines(session, "amd64-6.1", driver="uio_ivshmem")
+
+
+def uio_arm64(session):
+    two_machines(session, "arm64", driver="uio_ivshmem")
+
+
+def board(session):
+    """An emulated i.MX 8M Plus EVK with Debian's kernel and its real PCI express driver, which has
+    no IOMMU: MSI through our UIO driver, data through BAR 2. The front-end is a process here."""
+    sim = Simulator(session, machines=[0])
+    back = Machine(session, "arm64", [sim.machines[0]], driver="uio_ivshmem", name="board",
+                   machine="imx8mp-evk")
+    boot(back)
+    session.check("i.MX8MPlus" in back.run("cat /proc/device-tree/model").text,
+                  "the board does not say that it is an i.MX 8M Plus")
+    Traffic(session, back, Host(session, sim.link)).run()

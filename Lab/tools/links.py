@@ -4,7 +4,7 @@ import os
 import subprocess
 import time
 
-from . import guest, kernel_log, processes
+from . import guest, images, kernel_log, processes
 from .common import ROOT, LabError
 
 PROGRAMS = ROOT / ".build/library/x86_64/bin"
@@ -98,15 +98,28 @@ class Host:
             processes.kill(process)
 
 
+def driver_module(target):
+    """Our uio_ivshmem driver for a target's kernel; linux/build makes it with Debian's compiler."""
+    done = subprocess.run([ROOT / "linux/build", target.version()], stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, text=True, timeout=600)
+    if done.returncode:
+        raise LabError(f"linux/build {target.version()}: {done.stderr.strip()[-300:]}")
+    return done.stdout.split()[-1]
+
+
 class Machine(guest.Guest):
-    """A guest of a session: its programs are ours, its link is the device at its first socket."""
+    """A guest of a session: its programs are ours, its link is the device at its first socket.
+    With the driver uio_ivshmem it needs no IOMMU."""
 
     def __init__(self, session, target, sockets, driver="vfio-pci", name="guest", **more):
-        modules = {"vfio-pci": guest.VFIO, "uio_pci_generic": guest.UIO_GENERIC}.get(driver, [])
+        modules = {"vfio-pci": guest.VFIO, "uio_ivshmem": guest.UIO}.get(driver, [])
         files = {**guest.our_programs("arm64" if target.startswith("arm64") else "amd64"),
                  **more.pop("files", {})}
+        if driver == "uio_ivshmem":
+            files["root/uio_ivshmem.ko"] = driver_module(images.TARGETS[target])
         super().__init__(session.folder, target, name=name, vfio_user=sockets, files=files,
-                         modules=[*more.pop("modules", []), *modules], **more)
+                         modules=[*more.pop("modules", []), *modules],
+                         iommu=driver == "vfio-pci", **more)
         self.driver, self.session, self.link = driver, session, None
         self.devices, self.checked = [], False
         # Patterns of kernel-log lines that this test provokes.
@@ -118,9 +131,11 @@ class Machine(guest.Guest):
         self.wait_ready()
         for text in self.failures:
             self.session.fail(text)
-        if self.driver == "vfio-pci":
-            self.devices = self.bind("vfio-pci")
-            self.link = f"vfio:{self.devices[0]}"
+        if self.driver == "uio_ivshmem":
+            self.run("insmod /root/uio_ivshmem.ko", check=True)
+        self.devices = self.bind(self.driver)
+        kind = {"vfio-pci": "vfio", "uio_ivshmem": "uio"}[self.driver]
+        self.link = f"{kind}:{self.devices[0]}"
         return self
 
     def stop(self):
