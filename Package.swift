@@ -62,10 +62,15 @@ let linux: [Target] = [
   .target(name: "CHostConsole"),
   .target(name: "CHostNetwork"),
   .target(name: "CService"),
+  .target(name: "CUdev"),
   .target(name: "LinuxSupport", dependencies: ["CLinux"], swiftSettings: strict),
   .target(
     name: "SimulatorPeer", dependencies: ["CLinux", "LinuxSupport", "SharedMemory", "IVShmem"],
     swiftSettings: watched),
+  .target(
+    name: "LinuxPCI",
+    dependencies: ["CLinux", "CUdev", "LinuxSupport", "SharedMemory", "IVShmem"],
+    swiftSettings: strict),
   .target(
     name: "VhostUser",
     dependencies: ["CLinux", "LinuxSupport", "SharedMemory", "Virtqueue", "VirtioDevice"],
@@ -140,7 +145,7 @@ let programs: [Target] = [
       "CLinux", "CService", "CommandOptions", "LinuxSupport", "SharedMemory", "IVShmem",
       "Virtqueue", "VirtioDevice", "VirtioTransport", "VirtioBlock", "VirtioEntropy",
       "VirtioConsole", "VirtioNet", "DeviceRuntime", "SiemensDialect", "SimulatorPeer",
-      "HostResources", "VhostUser",
+      "HostResources", "VhostUser", "LinuxPCI",
     ],
     swiftSettings: strict),
   .executableTarget(
@@ -255,6 +260,12 @@ let tests: [Target] = [
     name: "HostileTests",
     dependencies: [
       "CWatch", "SharedMemory", "IVShmem", "Simulator", "FuzzTargets", "VirtioTransport",
+    ],
+    swiftSettings: strict),
+  .testTarget(
+    name: "LinuxPCITests",
+    dependencies: [
+      "CLinux", "LinuxSupport", "IVShmem", "LinuxPCI", "CommandOptions", "LinuxRuntime",
     ],
     swiftSettings: strict),
   .testTarget(name: "HouseRulesTests", swiftSettings: strict),

@@ -4,9 +4,16 @@ import CommandOptions
 import LinuxRuntime
 import LinuxSupport
 
+/// A line of the list of commands.
+func entry(_ page: HelpPage) -> String {
+  let padding = String(repeating: " ", count: max(1, 52 - 10 - page.name.utf8.count))
+  return "    ivshmem \(page.name)\(padding)\(page.summary)"
+}
+
 let usage = """
   usage: ivshmem COMMAND [options]
 
+  \(BoardTool.allCases.map { entry($0.page) }.joined(separator: "\n"))
     ivshmem frontend block ACTION --link sim:PATH   drive a block device of a link;
                                                     ACTION: \(BlockTool.actions)
     ivshmem frontend console --link sim:PATH        connect this terminal to a console device
@@ -17,7 +24,7 @@ let usage = """
                                                     ACTION: \(ControlTool.actions)
     ivshmem cell check|gen|show|diff ...            cell configurations: starts ivshmem-cell
     ivshmem sim --socket PATH ...                   a link between processes: starts ivshmem-sim
-    ivshmem help                                    this text
+    ivshmem help [COMMAND]                          this text, or all about one command
 
   options of frontend block:
   \(CommandOptions.help(BlockTool.options))
@@ -87,6 +94,9 @@ func frontend(_ words: [String]) throws(ClientError) {
   }
 }
 
+/// All about one command; `nil` when there is none of that name.
+func help(_ name: String) -> String? { BoardTool(name)?.page.text }
+
 /// Becomes the program beside this one, with the words behind the command; returns when there is
 /// none.
 func start(_ program: String) -> Int32 {
@@ -102,7 +112,7 @@ func run() -> Int32 {
   let words = programArguments()
   do throws(ClientError) {
     switch words.first {
-    case "help", "--help": writeOutput(usage + "\n")
+    case "help", "--help": writeOutput(words.dropFirst().first.flatMap { help($0) } ?? usage + "\n")
     case "frontend": try frontend(Array(words.dropFirst()))
     case "status":
       if let given = try parse(Array(words.dropFirst()), StatusTool.options) {
@@ -114,10 +124,14 @@ func run() -> Int32 {
       }
     case "cell": return start("ivshmem-cell")
     case "sim": return start("ivshmem-sim")
+    case let name? where BoardTool(name) != nil:
+      if let tool = BoardTool(name) { return try tool.run(Array(words.dropFirst())) }
     default:
       throw .usage(
         UsageError(
-          "unknown command '\(words.first ?? "")'; known are: frontend, status, backend, cell,"
+          "unknown command '\(words.first ?? "")'; known are: "
+            + BoardTool.allCases.map { $0.page.name }.joined(separator: ", ")
+            + ", frontend, status, backend, cell,"
             + " sim, help"))
     }
     return 0
