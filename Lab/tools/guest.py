@@ -24,7 +24,9 @@ UIO_GENERIC = ["uio_pci_generic"]
 MODULE_SETS = {"vfio": VFIO, "uio": UIO, "uio_generic": UIO_GENERIC, "none": []}
 # What the i.MX 8M Plus needs to reach its PCI express port.
 IMX = ["fixed", "reset_imx7", "phy_fsl_imx8m_pcie"]
-MACHINES = ("pc", "virt", "imx8mp-evk")
+# What our programs load: the C library with its loader, and libudev, which they open by name.
+LIBRARIES = {"amd64": ["/lib64/ld-linux-x86-64.so.2", "/usr/lib/x86_64-linux-gnu/libudev.so.1"],
+             "arm64": ["/lib/ld-linux-aarch64.so.1", "/usr/lib/aarch64-linux-gnu/libudev.so.1"]}
 
 
 class Result:
@@ -206,7 +208,8 @@ class Guest:
 
     def initrd(self):
         modules = ([*IMX] if self.machine == "imx8mp-evk" else []) + self.modules
-        base = images.small(self.target, modules, self.programs)
+        programs = self.programs + (LIBRARIES[self.target.arch] if self.files else [])
+        base = images.small(self.target, modules, programs)
         if not self.files:
             return base
         out = self.private / "initrd.cpio"
