@@ -1,8 +1,11 @@
 """The judges of whole links: a back-end at one end, our front-end tools at the other, and a real
 kernel with a real PCI device under at least one of them."""
 import json
+import struct
+import subprocess
 
-from . import guest
+from . import processes
+from .common import LAB
 from .links import BackEnd, Host, Machine, Simulator, boot
 
 MIB = 1 << 20
@@ -110,8 +113,7 @@ def rate(done):
 
 
 def wait_for(place, job, text, seconds=30):
-    from .processes import Deadline
-    end = Deadline(seconds)
+    end = processes.Deadline(seconds)
     while not end.passed():
         status, words = place.job(job)
         if text in words:
@@ -193,3 +195,77 @@ def board(session):
     session.check("i.MX8MPlus" in back.run("cat /proc/device-tree/model").text,
                   "the board does not say that it is an i.MX 8M Plus")
     Traffic(session, back, Host(session, sim.link)).run()
+
+
+def bare_program(session, arch):
+    """Lab/speed-pingpong.c, which shares no code with us, as a static program."""
+    out = session.folder / f"pingpong-{arch}"
+    compiler = {"amd64": "gcc", "arm64": "aarch64-linux-gnu-gcc"}[arch]
+    subprocess.run([compiler, "-O2", "-Wall", "-Werror", "-static", "-o", out,
+                    LAB / "speed-pingpong.c"], check=True, timeout=60)
+    return out
+
+
+def device(session):
+    """The device alone, with no program of ours: an old kernel and the newest see it as it was
+    described, ring each other, and a machine that dies or is reset is seen as gone."""
+    sim = Simulator(session, output="1M", rw="64K")
+    program = bare_program(session, "amd64")
+    files = {"usr/bin/pingpong": program}
+    old = Machine(session, "amd64-6.1", [sim.machines[0]], name="old", files=files, reboot=True)
+    new = Machine(session, "amd64-newest", [sim.machines[1]], name="new", files=files)
+    boot(old, new)
+    for number, place in enumerate((old, new)):
+        look(session, place, number)
+    for rings, answers, other, own in ((old, new, 0, 1), (new, old, 1, 0)):
+        job = answers.spawn(f"exec pingpong {answers.devices[0]} pong {other} 2 300")
+        session.check(wait_for(answers, job, "ready"), f"{answers.name}: no answer side")
+        result = rings.run(f"pingpong {rings.devices[0]} ping {own} 2 300", 60)
+        session.check(result.ok, f"{rings.name}: ping: {result.text[-200:]}")
+        session.check(answers.job(job)[0] in (0, None), f"{answers.name}: {answers.job(job)[1]}")
+    # A state is taken back when its machine is reset or killed.
+    for act in ("reset", "kill"):
+        page, peer = (old, new) if act == "kill" else (new, old)
+        set_state(session, peer, 7)
+        number = 0 if peer is old else 1
+        session.check(state_of(page, number) == 7, f"{page.name}: state {state_of(page, number)}")
+        if act == "reset":
+            peer.spawn("exec reboot -f")
+            peer.ready()
+        else:
+            peer.kill()
+        left = 100
+        while state_of(page, number) != 0 and left:
+            left -= 1
+        session.check(state_of(page, number) == 0, f"{page.name}: a {act} machine keeps its state")
+
+
+def look(session, place, number):
+    """Configuration space and sizes, as the kernel's sysfs shows them."""
+    folder = f"/sys/bus/pci/devices/{place.devices[0]}"
+    data = place.run(f"cat {folder}/config", check=True).data
+    at = data[0x34]
+    while at and data[at] != 9:
+        at = data[at + 1]
+    sizes = struct.unpack_from("<IQQ", data, at + 4) if at else None
+    session.check(sizes == (4096, 64 << 10, 1 << 20), f"{place.name}: section sizes {sizes}")
+    bars = [line.split() for line in place.run(f"cat {folder}/resource").text.splitlines()]
+    size = int(bars[2][1], 16) + 1 - int(bars[2][0], 16)
+    session.check(size == 4 << 20, f"{place.name}: BAR 2 has {size} bytes")
+    found = word(place, 0, 0)
+    session.check(found == number, f"{place.name}: its id is {found}, not {number}")
+
+
+def word(place, bar, offset):
+    """A 32-bit word of a BAR, read by busybox through /dev/mem."""
+    bars = place.run(f"cat /sys/bus/pci/devices/{place.devices[0]}/resource").text.splitlines()
+    return int(place.run(f"devmem {int(bars[bar].split()[0], 16) + offset:#x} 32", check=True).text, 16)
+
+
+def state_of(place, number):
+    return word(place, 2, 4 * number)
+
+
+def set_state(session, place, value):
+    bars = place.run(f"cat /sys/bus/pci/devices/{place.devices[0]}/resource").text.splitlines()
+    place.run(f"devmem {int(bars[0].split()[0], 16) + 16:#x} 32 {value}", check=True)
