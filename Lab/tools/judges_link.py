@@ -197,6 +197,59 @@ def board(session):
     Traffic(session, back, Host(session, sim.link)).run()
 
 
+def commands(session):
+    """What `ivshmem` says in a guest about a device that was described here."""
+    sim = Simulator(session, output="1M", rw="64K", vectors=3)
+    vfio = Machine(session, "amd64-cloud", [sim.machines[0]], name="vfio")
+    uio = Machine(session, "amd64", [sim.machines[1]], driver="uio_ivshmem", name="uio")
+    boot(vfio, uio)
+    for number, place in enumerate((vfio, uio)):
+        listed(session, place)
+        described(session, place, number)
+        refusals(session, place)
+
+
+def json_of(place, words):
+    result = place.run(f"{words} --json")
+    line = next((t for t in result.text.splitlines() if t.startswith("{")), None)
+    return (json.loads(line) if line else {}), result
+
+
+def listed(session, place):
+    found, result = json_of(place, "ivshmem list")
+    session.check(result.ok, f"{place.name}: list: status {result.status}: {result.text[-200:]}")
+    for device in found.get("devices", [])[:1]:
+        seen = {key: device.get(key) for key in ("bdf", "driver", "vectors", "interrupts")}
+        wanted = {"bdf": place.devices[0], "driver": place.driver, "vectors": 3,
+                  "interrupts": "msi-x"}
+        session.check(seen == wanted, f"{place.name}: list says {seen}, not {wanted}")
+        sizes = {s["name"]: s["size"] for s in device.get("sections", [])}
+        wanted = {"stateTable": 4096, "readWrite": 64 << 10, "output": 1 << 20}
+        session.check(sizes.items() >= {k: wanted[k] for k in ("stateTable", "output")}.items() and
+                      (64 << 10) in sizes.values(), f"{place.name}: list says {sizes}")
+    session.check(len(found.get("devices", [])) == 1,
+                  f"{place.name}: list shows {len(found.get('devices', []))} devices")
+    text = place.run("ivshmem list").text
+    session.check(place.devices[0] in text and place.driver in text,
+                  f"{place.name}: the list for people: {text[-200:]}")
+
+
+def described(session, place, number):
+    found, result = json_of(place, f"ivshmem info {place.devices[0]}")
+    session.check(result.ok, f"{place.name}: info: status {result.status}: {result.text[-200:]}")
+    session.check(place.devices[0] in json.dumps(found), f"{place.name}: info says {found}")
+
+
+def refusals(session, place):
+    """What does not work ends with the documented status and one line."""
+    for words, status in (("ivshmem info 0000:77:00.0", 2), ("ivshmem info nonsense", 2),
+                          ("ivshmem frontend block info --link vfio:0000:77:00.0", 2),
+                          ("ivshmem-backend --link vfio:0000:00:00.0 --device entropy", 2)):
+        result = place.run(words)
+        session.check(result.status == status and len(result.text.strip().splitlines()) == 1,
+                      f"{place.name}: '{words}': status {result.status}: {result.text[-200:]}")
+
+
 def bare_program(session, arch):
     """Lab/speed-pingpong.c, which shares no code with us, as a static program."""
     out = session.folder / f"pingpong-{arch}"
