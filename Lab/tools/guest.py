@@ -225,14 +225,24 @@ class Guest:
         except OSError:
             raise GuestError(self.why("it takes no commands", processes.Deadline(1))) from None
 
-    def run(self, command, seconds=60, check=False):
-        """Runs a shell command in the guest and returns its result. `check`: a status other than 0
-        is an error."""
+    def tell(self, verb, seconds, command):
+        """Sends a command until the guest has it whole; returns its number. The lines
+        that come after it are left for `answer`."""
         self.number += 1
-        number, data = self.number, b""
-        encoded = base64.b64encode(command.encode()).decode()
-        self.send(f"run {number} {seconds} {encoded}")
-        end = processes.Deadline(seconds * 1.5 + 30)
+        code = base64.b64encode(command.encode()).decode()
+        for _ in range(8):
+            self.send(f"{verb} {self.number} {seconds} {len(code)} {code}")
+            end = processes.Deadline(10)
+            while line := self.report.line(end, self.process):
+                if line == f"@lab got {self.number}":
+                    return self.number
+                if line == "@lab what":
+                    break
+        raise GuestError(self.why(f"it does not take '{command[:80]}'", processes.Deadline(1)))
+
+    def answer(self, number, seconds, command):
+        """The result of a command that the guest has."""
+        data, end = b"", processes.Deadline(seconds * 1.5 + 30)
         while True:
             line = self.report.line(end, self.process)
             if line is None:
@@ -240,27 +250,27 @@ class Guest:
             if line.startswith(f"@lab out {number} "):
                 data += base64.b64decode(line.split(" ", 3)[3])
             elif line.startswith(f"@lab result {number} "):
-                result = Result(int(line.split()[3]), data)
-                if check and not result.ok:
-                    raise GuestError(f"{self.name}: '{command[:80]}': status {result.status}: "
-                                     f"{result.text.strip()[-300:]}")
-                return result
+                return Result(int(line.split()[3]), data)
+
+    def run(self, command, seconds=60, check=False):
+        """Runs a shell command in the guest and returns its result. `check`: a status other than 0
+        is an error."""
+        result = self.answer(self.tell("run", seconds, command), seconds, command)
+        if check and not result.ok:
+            raise GuestError(f"{self.name}: '{command[:80]}': status {result.status}: "
+                             f"{result.text.strip()[-300:]}")
+        return result
 
     def spawn(self, command):
         """Starts a command in the background and returns its number; see `job`."""
-        self.number += 1
-        encoded = base64.b64encode(command.encode()).decode()
-        self.send(f"start {self.number} {encoded}")
-        end = processes.Deadline(30)
-        while line := self.report.line(end, self.process):
-            if line.startswith(f"@lab result {self.number} "):
-                return self.number
-        raise GuestError(self.why(f"'{command[:80]}' did not start", end))
+        number = self.tell("start", 0, command)
+        self.answer(number, 30, command)
+        return number
 
     def job(self, number):
         """(exit status or None while it runs, output so far) of a background command."""
-        text = self.run(f"cat /tmp/job.{number}; echo; cat /tmp/job.{number}.status 2>/dev/null || "
-                        f"echo running").text
+        text = self.run(f"if [ -s /tmp/job.{number}.status ]; then s=$(cat /tmp/job.{number}.status); "
+                        f"else s=running; fi; cat /tmp/job.{number}; echo; echo $s").text
         output, _, status = text.rstrip("\n").rpartition("\n")
         return (None if status == "running" else int(status)), output.rstrip("\n")
 
@@ -275,12 +285,18 @@ class Guest:
 
     def poweroff(self, seconds=60):
         """Ends the guest the polite way; True when it did."""
+        clean = False
         try:
-            self.send("end")
-            self.process.wait(seconds)
-            clean = True
-        except (GuestError, subprocess.TimeoutExpired):
-            clean = False
+            for _ in range(4):
+                self.send("end")
+                try:
+                    self.process.wait(seconds / 4)
+                    clean = True
+                    break
+                except subprocess.TimeoutExpired:
+                    pass
+        except GuestError:
+            pass
         self.kill()
         return clean
 
