@@ -288,7 +288,7 @@ let tests: [Target] = [
     name: "LinuxPCITests",
     dependencies: [
       "CLinux", "LinuxSupport", "SharedMemory", "IVShmem", "LinuxPCI", "LinuxUIO", "LinuxVFIO",
-      "CommandOptions", "LinuxRuntime",
+      "VirtioTransport", "CommandOptions", "LinuxRuntime",
     ],
     swiftSettings: strict),
   .testTarget(name: "HouseRulesTests", swiftSettings: strict),

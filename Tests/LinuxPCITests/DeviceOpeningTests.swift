@@ -4,6 +4,7 @@ import IVShmem
 import LinuxPCI
 import LinuxSupport
 import Testing
+import VirtioTransport
 
 @testable import LinuxRuntime
 @testable import LinuxUIO
@@ -69,7 +70,7 @@ import Testing
     }
     for wrong in [
       "", "sim:", "uio:", "vfio:", "uio:sim:/x", "vfio:/dev/uio0", "dev/uio0", "/dev/", "/tmp/a",
-      "00:03", "uio:00:20.0", "bdf:00:03.0", "UIO:00:03.0", " 00:03.0",
+      "00:03", "uio:00:20.0", "pci:00:03.0", "UIO:00:03.0", " 00:03.0",
     ] {
       #expect(throws: UsageError.self, "\(wrong)") { try LinkSpecification(wrong) }
     }
@@ -164,7 +165,7 @@ import Testing
     for path in ["/dev/null", tree.root.path] {
       var seen: DeviceError?
       do throws(DeviceError) {
-        guard let kept = try? Descriptor(unsafe open(path, 0)) else { return }
+        guard let kept = try? Descriptor(open(path, 0)) else { return }
         _ = try LinuxUIO(
           adopting: kept, of: function, files: HostFiles(root: tree.root.path),
           lockFolder: tree.root.path)
@@ -174,7 +175,7 @@ import Testing
   }
 
   private func open(_ path: String, _ flags: Int32) -> Int {
-    Int(Foundation.open(path, flags))
+    unsafe Int(Foundation.open(path, flags))
   }
 
   @Test func vfioSaysWhatIsMissing() throws {
