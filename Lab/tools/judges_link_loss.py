@@ -6,7 +6,7 @@ import time
 from . import links
 from .guest import GuestError
 
-CHUNK = 64 << 10
+CHUNK = 128 << 10
 # Writes one chunk after the other; each is flushed before the tool ends. "ACK n recoveries" goes to
 # the kernel's serial line, which the host keeps whatever happens to the guest.
 LOAD = """
@@ -14,7 +14,7 @@ exec >/tmp/load 2>&1
 i=$1
 while [ $i -lt $2 ]; do
   dd if=/root/chunks of=/tmp/chunk bs=%d skip=$i count=1 2>/dev/null
-  if ivshmem frontend block write --link $3 --file /tmp/chunk --offset $((i * %d)) --size 16K \\
+  if ivshmem frontend block write --link $3 --file /tmp/chunk --offset $((i * %d)) --size 1K --depth 2 \\
       --patience 60 --quiet --json >/tmp/result 2>/tmp/words; then
     recoveries=$(sed -n 's/.*"recoveries":\\([0-9]*\\).*/\\1/p' /tmp/result)
     echo "ACK $i $recoveries" >$4
@@ -33,7 +33,7 @@ class Loss:
     def __init__(self, session, target, chunks):
         self.session, self.target, self.chunks = session, target, chunks
         self.data = [os.urandom(CHUNK) for _ in range(chunks)]
-        self.image = session.image("disk.img", 16)
+        self.image = session.image("disk.img", chunks * CHUNK >> 20)
         self.sim = links.Simulator(session)
         self.lives = 0
         self.back = self.front = self.server = None
