@@ -90,9 +90,12 @@ let linux: [Target] = [
 
 /// Workstation tools: ordinary Swift.
 let workstation: [Target] = [
+  .target(name: "VfioUser", dependencies: ["CLinux", "LinuxSupport"], swiftSettings: strict),
   .target(
     name: "Simulator",
-    dependencies: ["CLinux", "LinuxSupport", "SharedMemory", "IVShmem", "SimulatorPeer"],
+    dependencies: [
+      "CLinux", "LinuxSupport", "SharedMemory", "IVShmem", "SimulatorPeer", "VfioUser",
+    ],
     swiftSettings: watched),
   .target(name: "Drawing", swiftSettings: strict),
   .target(
@@ -219,6 +222,13 @@ let tests: [Target] = [
       "CLinux", "LinuxSupport", "SharedMemory", "IVShmem", "SimulatorPeer", "Simulator",
       "CommandOptions", "LinuxRuntime", "VirtioBlock", "VirtioNet", "HostResources", "Virtqueue",
       "Supervision", "VirtioTransport", "LinkPicture",
+    ],
+    swiftSettings: strict),
+  .testTarget(
+    name: "VfioUserTests",
+    dependencies: [
+      "CLinux", "LinuxSupport", "SharedMemory", "IVShmem", "SimulatorPeer", "Simulator",
+      "VfioUser",
     ],
     swiftSettings: strict),
   .testTarget(

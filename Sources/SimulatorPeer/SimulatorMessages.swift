@@ -71,6 +71,8 @@ public enum SimulatorMessage {
     public static let unpinnable: UInt32 = 2
     /// Pretend the memory is Device memory.
     public static let strictAlignment: UInt32 = 4
+    /// All sections are in one descriptor: each lies at its offset in the link, not at 0.
+    public static let oneDescriptor: UInt32 = 8
   }
 
   /// Words of the welcome: result, id, maxPeers, vectors, flags, holder pid, then three 64-bit
@@ -112,10 +114,26 @@ public enum HypervisorPage {
   public static let lineSize = 128
   /// u32: Interrupt Control, bit 0.
   public static let armed = 0
+  /// u32: a ``Delivery``.
+  public static let delivery = 4
   /// u64: doorbells and state changes delivered to this peer.
   public static let delivered = 64
   /// u64: those that were dropped because the peer was not armed.
   public static let dropped = 72
+  /// What a delivery does to Interrupt Control of the peer.
+  public enum Delivery {
+    /// What the link's flags say.
+    public static let asLink: UInt32 = 0
+    /// It stays as it is.
+    public static let lasting: UInt32 = 1
+    /// It is cleared.
+    public static let oneShot: UInt32 = 2
+    /// Whether it is cleared.
+    public static func disarms(_ word: UInt32, link: Bool) -> Bool {
+      word == asLink ? link : word == oneShot
+    }
+  }
+
   /// Bytes of the page for a number of peers.
   public static func size(maxPeers: Int) -> Int { (maxPeers * lineSize + 4095) & ~4095 }
 }

@@ -78,7 +78,9 @@ extension SimulatorPeer {
     }
     let mapping: Mapping
     do throws(SystemError) {
-      mapping = try map(geometry, asObserver ? nil : PeerID(UInt16(id)), descriptors)
+      mapping = try map(
+        geometry, asObserver ? nil : PeerID(UInt16(id)), descriptors,
+        isOne: word(SimulatorMessage.WelcomeWord.flags) & SimulatorMessage.Flag.oneDescriptor != 0)
     } catch {
       close(&descriptors)
       throw .mapping(error)
@@ -161,36 +163,33 @@ extension SimulatorPeer {
   }
 
   /// Maps the hypervisor's page, then every section at its place with its rights, between guards.
+  ///
+  /// - Parameter isOne: the sections' descriptors stand for all of the memory.
   static func map(
-    _ geometry: LinkGeometry, _ own: PeerID?, _ descriptors: Numbers
+    _ geometry: LinkGeometry, _ own: PeerID?, _ descriptors: Numbers, isOne: Bool
   ) throws(SystemError) -> Mapping {
     let pageSize = HypervisorPage.size(maxPeers: Int(geometry.maxPeers) + 1)
     var error: Int32 = 0
     guard let page = unsafe cl_reserve(pageSize, &error) else { throw SystemError(error) }
     let size = geometry.totalSize + 2 * guardSize
     guard let reservation = unsafe cl_reserve(size, &error) else { throw SystemError(error) }
-    // SAFETY: every section lies inside the reservation, as the geometry was checked.
-    let base = unsafe reservation + guardSize
     _ = try SystemError.check(
       unsafe cl_map_at(page, pageSize, own == nil ? 0 : 1, descriptors.numbers[0]))
-    _ = try SystemError.check(
-      unsafe cl_map_at(base, geometry.stateTableSize, 0, descriptors.numbers[1]))
-    var next = 2
-    if geometry.readWriteSize > 0 {
+    var next = 1
+    func map(_ section: Range<Int>, isWritable: Bool) throws(SystemError) {
+      // SAFETY: every section lies inside the reservation, as the geometry was checked.
+      let place = unsafe reservation + guardSize + section.lowerBound
       _ = try SystemError.check(
-        unsafe cl_map_at(
-          base + geometry.readWrite.lowerBound, geometry.readWriteSize, own == nil ? 0 : 1,
-          descriptors.numbers[next]))
+        unsafe cl_map_view_at(
+          place, section.count, isWritable ? 1 : 0, descriptors.numbers[next],
+          isOne ? UInt64(section.lowerBound) : 0))
       next += 1
     }
+    try map(0..<geometry.stateTableSize, isWritable: false)
+    if geometry.readWriteSize > 0 { try map(geometry.readWrite, isWritable: own != nil) }
     if geometry.outputSize > 0 {
       for peer in 0..<UInt16(geometry.maxPeers) {
-        let section = geometry.output(of: PeerID(peer))
-        _ = try SystemError.check(
-          unsafe cl_map_at(
-            base + section.lowerBound, section.count, PeerID(peer) == own ? 1 : 0,
-            descriptors.numbers[next]))
-        next += 1
+        try map(geometry.output(of: PeerID(peer)), isWritable: PeerID(peer) == own)
       }
     }
     return unsafe Mapping(

@@ -171,8 +171,10 @@ extension SimulatorPeer {
     guard vector.rawValue < vectorCount, UInt32(peer.rawValue) < geometry.maxPeers else { return }
     let target = unsafe line(peer)
     // The exchange is a full barrier: earlier stores are visible before the interrupt.
+    let disarms = HypervisorPage.Delivery.disarms(
+      unsafe cl_word_load(target + HypervisorPage.delivery), link: isOneShot)
     let wasArmed =
-      isOneShot
+      disarms
       ? unsafe cl_word_exchange(target + HypervisorPage.armed, 0)
       : unsafe cl_word_load(target + HypervisorPage.armed)
     guard wasArmed & 1 != 0 else {
