@@ -9,7 +9,7 @@ import tempfile
 import time
 
 from . import guest, kernel_log, processes
-from .common import LOGS
+from .common import LOGS, LabError
 
 MODULES = ["virtio_blk", "virtio_console", "virtio_rng", "virtio_net", "ext4", "af_packet"]
 PROGRAMS = ["/usr/bin/fio", "/usr/sbin/mke2fs", "/usr/sbin/e2fsck", "/usr/sbin/sfdisk",
@@ -21,18 +21,28 @@ EXPECTED = [
 ]
 
 
+# Where the guest's memory has the sections of a link without BAR 2, as Jailhouse has them.
+ADDRESS, LINK_BYTES = 0xf000000, 16 << 20
+
+
 class Link:
     """ivshmem-sim and ivshmem-backend for one device. `vectors`: as many as the function has; intx:
-    one, by pin."""
+    one, by pin, and then the sections lie in the guest's memory: QEMU switches the direct map of a
+    BAR off as soon as a pin is used."""
 
-    def __init__(self, case, name, kind, device, vectors=2, intx=False, size="4M"):
+    def __init__(self, case, name, kind, device, vectors=2, intx=False, size="4M", peer=1):
+        self.memory = case.private / f"{name}.memory" if intx else None
+        if intx:
+            size = str(LINK_BYTES - 4096)
         self.case, self.name = case, name
         self.socket = case.private / f"{name}.sock"
         self.machine = case.private / f"{name}.vm"
         self.device, self.log = device, case.folder / f"{name}.backend.log"
         words = [case.programs / "ivshmem-sim", "--socket", self.socket, "--rw", size, "--output",
                  "0", "--virtio", kind, "--vectors", "1" if intx else str(vectors), "--vfio-user",
-                 f"{self.machine},peer=1" + (",intx" if intx else "")]
+                 f"{self.machine},peer={peer}" + (f",intx,address={ADDRESS:#x}" if intx else "")]
+        if intx:
+            words += ["--memory", self.memory]
         self.sim = processes.start(words, case.folder / f"{name}.sim.log")
         case.until(f"{name}: the simulator listens", self.machine.exists)
         self.supervisor = None
@@ -74,6 +84,13 @@ class Link:
                 return False
         return bool(pid)
 
+    def replace_backend(self):
+        """SIGKILL for the back-end; returns when the next one has gone on."""
+        before = self.words().count("goes on where an earlier")
+        self.kill_backend()
+        self.case.until(f"{self.name}: the next back-end goes on",
+                        lambda: self.words().count("goes on where an earlier") > before)
+
     def close(self):
         if self.supervisor:
             pid, self.supervisor = self.supervisor, None
@@ -99,6 +116,7 @@ class Case:
         self.folder.mkdir(parents=True)
         self.private = pathlib.Path(tempfile.mkdtemp(prefix="cellmate-siemens-"))
         self.links, self.guests, self.failures, self.passed = [], [], [], 0
+        self.notes = []
         self.expected = list(EXPECTED)
 
     def ok(self, _):
@@ -137,6 +155,14 @@ class Case:
 
     def boot(self, links, name="guest", insmod=True, **more):
         """A guest with the driver on these links."""
+        for link in links:
+            if link.memory:
+                more.setdefault("words", []).append(f"memmap={LINK_BYTES >> 20}M${ADDRESS:#x}")
+                rest = 256 - (LINK_BYTES >> 20)
+                more["extra"] = [
+                    "-object", f"memory-backend-ram,id=m0,size={rest}M", "-object",
+                    f"memory-backend-file,id=m1,size={LINK_BYTES},share=on,mem-path={link.memory}",
+                    "-numa", "node,cpus=0,memdev=m0", "-numa", "node,memdev=m1"]
         one = guest.Guest(
             self.folder, guest.target_name("amd64", self.kernel), name=name,
             vfio_user=[l.machine for l in links], modules=MODULES, programs=PROGRAMS, iommu=False,
@@ -146,6 +172,26 @@ class Case:
         if insmod:
             self.run(one, "the driver loads", "insmod /root/virtio_ivshmem.ko")
         return one
+
+    def host(self, links, modules, files, iommu):
+        """A guest in which our own programs run, as in a root cell."""
+        name = "root"
+        one = guest.Guest(
+            self.folder, guest.target_name("amd64", self.kernel), name=name,
+            vfio_user=[l.machine for l in links], modules=modules, programs=PROGRAMS, iommu=iommu,
+            files={**guest.our_programs("amd64"), **files})
+        self.guests.append(one)
+        return one.boot(180)
+
+    def extra(self, name):
+        """A file that lies beside the driver's module."""
+        path = self.module.parent / name
+        if not path.is_file():
+            raise LabError(f"{path} is missing; linux/build makes it")
+        return path
+
+    def note(self, text):
+        self.notes.append(text)
 
     def run(self, one, name, command, seconds=120):
         """A command in the guest that has to succeed; its output."""
