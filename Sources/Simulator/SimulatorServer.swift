@@ -130,7 +130,7 @@ public final class SimulatorServer {
   /// Waits for one round of events; `false` when asked to stop.
   ///
   /// - Parameter timeout: how long, in nanoseconds; negative: until something happens.
-  func step(timeout: Int64 = -1) -> Bool {
+  public func step(timeout: Int64 = -1) -> Bool {
     var entries = [
       cl_poll_entry(fd: stop.number, events: 1, revents: 0),
       cl_poll_entry(fd: listener.number, events: 1, revents: 0),
