@@ -44,6 +44,9 @@ public final class FuzzPlayer {
   /// Makes a device go wrong from now on, to show that AddressSanitizer sees it.
   public func stray() { backend?.strays = true }
 
+  /// Nothing else runs in this process: descriptors that stay open are counted, too.
+  public func runsAlone() { vfioUser?.isAlone = true }
+
   /// Plays one input.
   ///
   /// - Throws: the promise that was broken.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Signalling an eventfd that somebody else owns. A write to one blocks while its counter is full,
+// Signalling and emptying eventfds that somebody else holds. A write to one blocks while its counter is full,
 // unless O_NONBLOCK is set; both are the owner's to change at any time. The kernel's own signal,
 // which comes with the end of an asynchronous read, adds as far as there is room and never blocks.
 #define _GNU_SOURCE
@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -54,4 +55,17 @@ long cl_event_offer(int fd) {
   struct pollfd p = {fd, POLLOUT, 0};
   if (poll(&p, 1, 0) != 1 || !(p.revents & POLLOUT)) return -EAGAIN;
   return cl_event_signal(fd);
+}
+
+// A read that is told not to wait, whatever the flags of the descriptor are: others hold it, too.
+long cl_event_try(int fd) {
+  uint64_t count;
+  struct iovec part = {&count, sizeof count};
+  long r = preadv2(fd, &part, 1, -1, RWF_NOWAIT);
+  if (r >= 0) return r;
+  if (errno != EOPNOTSUPP && errno != ENOSYS) return -errno;
+  struct pollfd p = {fd, POLLIN, 0};
+  if (poll(&p, 1, 0) != 1) return -EAGAIN;
+  r = read(fd, &count, sizeof count);
+  return r < 0 ? -errno : r;
 }
