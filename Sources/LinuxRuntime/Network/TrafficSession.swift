@@ -116,6 +116,7 @@ struct TrafficSession: ~Copyable {
     var flow = Flow(run: UInt32(truncatingIfNeeded: cl_random()))
     var source = try ownAddress(client)
     if let other = plan.source { source = other }
+    if place.isNoisy { writeError("ivshmem: sending as \(source.text)\n") }
     let patience = place.patience
     let start = cl_monotonic_ns()
     var progress = start
