@@ -21,8 +21,9 @@ EXPECTED = [
 ]
 
 
-# Where the guest's memory has the sections of a link without BAR 2, as Jailhouse has them.
-ADDRESS, LINK_BYTES = 0xf000000, 16 << 20
+# Where the guest's memory has the sections of a link without BAR 2, as Jailhouse has them. In the
+# middle: QEMU puts the initial file system at the end.
+ADDRESS, LINK_BYTES = 128 << 20, 16 << 20
 
 
 class Link:
@@ -158,11 +159,13 @@ class Case:
         for link in links:
             if link.memory:
                 more.setdefault("words", []).append(f"memmap={LINK_BYTES >> 20}M${ADDRESS:#x}")
-                rest = 256 - (LINK_BYTES >> 20)
+                rest = (256 << 20) - ADDRESS - LINK_BYTES
                 more["extra"] = [
-                    "-object", f"memory-backend-ram,id=m0,size={rest}M", "-object",
+                    "-object", f"memory-backend-ram,id=m0,size={ADDRESS}", "-object",
                     f"memory-backend-file,id=m1,size={LINK_BYTES},share=on,mem-path={link.memory}",
-                    "-numa", "node,cpus=0,memdev=m0", "-numa", "node,memdev=m1"]
+                    "-object", f"memory-backend-ram,id=m2,size={rest}",
+                    "-numa", "node,cpus=0,memdev=m0", "-numa", "node,memdev=m1", "-numa",
+                    "node,memdev=m2"]
         one = guest.Guest(
             self.folder, guest.target_name("amd64", self.kernel), name=name,
             vfio_user=[l.machine for l in links], modules=MODULES, programs=PROGRAMS, iommu=False,
@@ -179,7 +182,7 @@ class Case:
         one = guest.Guest(
             self.folder, guest.target_name("amd64", self.kernel), name=name,
             vfio_user=[l.machine for l in links], modules=modules, programs=PROGRAMS, iommu=iommu,
-            files={**guest.our_programs("amd64"), **files})
+            memory=512, files={**guest.our_programs("amd64"), **files})
         self.guests.append(one)
         return one.boot(180)
 
