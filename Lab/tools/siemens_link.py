@@ -23,7 +23,7 @@ EXPECTED = [
 
 # Where the guest's memory has the sections of a link without BAR 2, as Jailhouse has them. In the
 # middle: QEMU puts the initial file system at the end.
-ADDRESS, LINK_BYTES = 128 << 20, 16 << 20
+ADDRESS, LINK_BYTES, MEMORY = 128 << 20, 16 << 20, 512
 
 
 class Link:
@@ -159,7 +159,7 @@ class Case:
         for link in links:
             if link.memory:
                 more.setdefault("words", []).append(f"memmap={LINK_BYTES >> 20}M${ADDRESS:#x}")
-                rest = (256 << 20) - ADDRESS - LINK_BYTES
+                rest = (MEMORY << 20) - ADDRESS - LINK_BYTES
                 more["extra"] = [
                     "-object", f"memory-backend-ram,id=m0,size={ADDRESS}", "-object",
                     f"memory-backend-file,id=m1,size={LINK_BYTES},share=on,mem-path={link.memory}",
@@ -169,6 +169,7 @@ class Case:
         one = guest.Guest(
             self.folder, guest.target_name("amd64", self.kernel), name=name,
             vfio_user=[l.machine for l in links], modules=MODULES, programs=PROGRAMS, iommu=False,
+            memory=MEMORY,
             files={"root/virtio_ivshmem.ko": str(self.module)}, **more)
         self.guests.append(one)
         one.boot(180)
@@ -182,7 +183,7 @@ class Case:
         one = guest.Guest(
             self.folder, guest.target_name("amd64", self.kernel), name=name,
             vfio_user=[l.machine for l in links], modules=modules, programs=PROGRAMS, iommu=iommu,
-            memory=512, files={**guest.our_programs("amd64"), **files})
+            memory=MEMORY, files={**guest.our_programs("amd64"), **files})
         self.guests.append(one)
         return one.boot(180)
 
