@@ -62,10 +62,19 @@ let linux: [Target] = [
   .target(name: "CHostConsole"),
   .target(name: "CHostNetwork"),
   .target(name: "CService"),
+  .target(name: "CUdev"),
   .target(name: "LinuxSupport", dependencies: ["CLinux"], swiftSettings: strict),
+  .target(name: "CommandOptions", swiftSettings: strict),
+  .target(
+    name: "Supervision", dependencies: ["CLinux", "CService", "CommandOptions", "LinuxSupport"],
+    swiftSettings: strict),
   .target(
     name: "SimulatorPeer", dependencies: ["CLinux", "LinuxSupport", "SharedMemory", "IVShmem"],
     swiftSettings: watched),
+  .target(
+    name: "LinuxPCI",
+    dependencies: ["CLinux", "CUdev", "LinuxSupport", "SharedMemory", "IVShmem"],
+    swiftSettings: strict),
   .target(
     name: "VhostUser",
     dependencies: ["CLinux", "LinuxSupport", "SharedMemory", "Virtqueue", "VirtioDevice"],
@@ -81,9 +90,12 @@ let linux: [Target] = [
 
 /// Workstation tools: ordinary Swift.
 let workstation: [Target] = [
+  .target(name: "VfioUser", dependencies: ["CLinux", "LinuxSupport"], swiftSettings: strict),
   .target(
     name: "Simulator",
-    dependencies: ["CLinux", "LinuxSupport", "SharedMemory", "IVShmem", "SimulatorPeer"],
+    dependencies: [
+      "CLinux", "LinuxSupport", "SharedMemory", "IVShmem", "SimulatorPeer", "VfioUser",
+    ],
     swiftSettings: watched),
   .target(name: "Drawing", swiftSettings: strict),
   .target(
@@ -118,15 +130,14 @@ let library: [Target] = [
     name: "Cellmate",
     dependencies: [
       "CCellmate", "CLinux", "CommandOptions", "SharedMemory", "IVShmem", "Virtqueue",
-      "VirtioDevice", "VirtioTransport", "VirtioBlock", "DeviceRuntime", "SimulatorPeer",
-      "LinuxRuntime",
+      "VirtioDevice", "VirtioTransport", "VirtioBlock", "DeviceRuntime",
+      "LinuxSupport", "LinuxRuntime",
     ],
     swiftSettings: strict),
 ]
 
 /// Programs compose; they hold no logic that a test would want.
 let programs: [Target] = [
-  .target(name: "CommandOptions", swiftSettings: strict),
   .executableTarget(
     name: "ivshmem-sim",
     dependencies: [
@@ -140,7 +151,7 @@ let programs: [Target] = [
       "CLinux", "CService", "CommandOptions", "LinuxSupport", "SharedMemory", "IVShmem",
       "Virtqueue", "VirtioDevice", "VirtioTransport", "VirtioBlock", "VirtioEntropy",
       "VirtioConsole", "VirtioNet", "DeviceRuntime", "SiemensDialect", "SimulatorPeer",
-      "HostResources", "VhostUser",
+      "HostResources", "VhostUser", "LinuxPCI", "Supervision",
     ],
     swiftSettings: strict),
   .executableTarget(
@@ -210,7 +221,14 @@ let tests: [Target] = [
     dependencies: [
       "CLinux", "CService", "LinuxSupport", "SharedMemory", "IVShmem", "SimulatorPeer", "Simulator",
       "CommandOptions", "LinuxRuntime", "VirtioBlock", "VirtioNet", "HostResources", "Virtqueue",
-      "VirtioTransport", "LinkPicture",
+      "Supervision", "VirtioTransport", "LinkPicture",
+    ],
+    swiftSettings: strict),
+  .testTarget(
+    name: "VfioUserTests",
+    dependencies: [
+      "CLinux", "LinuxSupport", "SharedMemory", "IVShmem", "SimulatorPeer", "Simulator",
+      "VfioUser",
     ],
     swiftSettings: strict),
   .testTarget(
@@ -255,6 +273,12 @@ let tests: [Target] = [
     name: "HostileTests",
     dependencies: [
       "CWatch", "SharedMemory", "IVShmem", "Simulator", "FuzzTargets", "VirtioTransport",
+    ],
+    swiftSettings: strict),
+  .testTarget(
+    name: "LinuxPCITests",
+    dependencies: [
+      "CLinux", "LinuxSupport", "IVShmem", "LinuxPCI", "CommandOptions", "LinuxRuntime",
     ],
     swiftSettings: strict),
   .testTarget(name: "HouseRulesTests", swiftSettings: strict),

@@ -1,8 +1,9 @@
 import CCellmate
 import CLinux
 import IVShmem
+import LinuxRuntime
+import LinuxSupport
 import SharedMemory
-import SimulatorPeer
 
 /// The platform behind a link of the library: a built-in one, or the caller's callbacks.
 @safe
@@ -15,20 +16,20 @@ struct LibraryPlatform: Platform, ~Copyable {
   /// Signalled to end a wait; an event descriptor.
   let wakeDescriptor: Int32
   /// In a place of its own: an optional that cannot be copied can only be moved out and back.
-  private let simulator: UnsafeMutablePointer<SimulatorPeer>?
+  private let host: UnsafeMutablePointer<HostPlatform>?
   private let callbacks: cellmate_platform
 
-  /// A process on a simulated link.
-  init(_ peer: consuming SimulatorPeer) {
-    capabilities = peer.capabilities
-    peerID = peer.peerID
-    geometry = peer.geometry
-    vectorCount = peer.vectorCount
-    region = peer.region
-    wakeDescriptor = peer.localWake.descriptor
-    let place = UnsafeMutablePointer<SimulatorPeer>.allocate(capacity: 1)
-    unsafe place.initialize(to: peer)
-    unsafe simulator = place
+  /// One of Linux' own.
+  init(_ host: consuming HostPlatform) {
+    capabilities = host.capabilities
+    peerID = host.peerID
+    geometry = host.geometry
+    vectorCount = host.vectorCount
+    region = host.region
+    wakeDescriptor = host.localWake.descriptor
+    let place = UnsafeMutablePointer<HostPlatform>.allocate(capacity: 1)
+    unsafe place.initialize(to: host)
+    unsafe self.host = place
     unsafe callbacks = cellmate_platform()
   }
 
@@ -59,51 +60,51 @@ struct LibraryPlatform: Platform, ~Copyable {
     region = unsafe SharedRegion(
       unsafeBase: memory, count: geometry.totalSize,
       isUnalignedSafe: capabilities.contains(.unalignedSafe))
-    unsafe simulator = nil
+    unsafe self.host = nil
     unsafe callbacks = platform
   }
 
   deinit {
-    if let simulator = unsafe simulator {
-      unsafe simulator.deinitialize(count: 1)
-      unsafe simulator.deallocate()
+    if let host = unsafe host {
+      unsafe host.deinitialize(count: 1)
+      unsafe host.deallocate()
     } else {
       cl_close(wakeDescriptor)
     }
   }
 
   mutating func writeState(_ value: UInt32) {
-    if let simulator = unsafe simulator { return unsafe simulator.pointee.writeState(value) }
+    if let host = unsafe host { return unsafe host.pointee.writeState(value) }
     unsafe callbacks.write_state(callbacks.context, value)
   }
 
   mutating func readState() -> UInt32 {
-    if let simulator = unsafe simulator { return unsafe simulator.pointee.readState() }
+    if let host = unsafe host { return unsafe host.pointee.readState() }
     return unsafe callbacks.read_state(callbacks.context)
   }
 
   mutating func setInterruptsEnabled(_ isEnabled: Bool) {
-    if let simulator = unsafe simulator {
-      return unsafe simulator.pointee.setInterruptsEnabled(isEnabled)
+    if let host = unsafe host {
+      return unsafe host.pointee.setInterruptsEnabled(isEnabled)
     }
     unsafe callbacks.set_interrupts(callbacks.context, isEnabled ? 1 : 0)
   }
 
   mutating func interruptsEnabled() -> Bool {
-    if let simulator = unsafe simulator { return unsafe simulator.pointee.interruptsEnabled() }
+    if let host = unsafe host { return unsafe host.pointee.interruptsEnabled() }
     return unsafe callbacks.interrupts_enabled(callbacks.context) != 0
   }
 
   mutating func ringDoorbell(_ vector: Vector, at peer: PeerID) {
-    if let simulator = unsafe simulator {
-      return unsafe simulator.pointee.ringDoorbell(vector, at: peer)
+    if let host = unsafe host {
+      return unsafe host.pointee.ringDoorbell(vector, at: peer)
     }
     unsafe callbacks.ring_doorbell(
       callbacks.context, UInt32(vector.rawValue), UInt32(peer.rawValue))
   }
 
   mutating func wait(until deadline: Instant?) -> WaitOutcome {
-    if let simulator = unsafe simulator { return unsafe simulator.pointee.wait(until: deadline) }
+    if let host = unsafe host { return unsafe host.pointee.wait(until: deadline) }
     let end = deadline?.nanoseconds ?? .max
     switch unsafe callbacks.wait(callbacks.context, end, wakeDescriptor) {
     case 1: return .deadline
@@ -116,12 +117,12 @@ struct LibraryPlatform: Platform, ~Copyable {
   }
 
   func now() -> Instant {
-    if let simulator = unsafe simulator { return unsafe simulator.pointee.now() }
+    if let host = unsafe host { return unsafe host.pointee.now() }
     return Instant(nanoseconds: unsafe callbacks.now(callbacks.context))
   }
 
   mutating func randomNumber() -> UInt64 {
-    if let simulator = unsafe simulator { return unsafe simulator.pointee.randomNumber() }
+    if let host = unsafe host { return unsafe host.pointee.randomNumber() }
     return unsafe callbacks.random(callbacks.context)
   }
 }

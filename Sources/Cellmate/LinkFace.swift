@@ -2,7 +2,6 @@ public import CCellmate
 import CommandOptions
 import IVShmem
 import LinuxRuntime
-import SimulatorPeer
 import VirtioTransport
 
 /// A link before it becomes something.

@@ -3,7 +3,6 @@ import DeviceRuntime
 import IVShmem
 import LinuxSupport
 import SharedMemory
-import SimulatorPeer
 import VirtioTransport
 
 /// What one turn of a link's loop found.
@@ -19,7 +18,7 @@ enum LinkTurn {
 ///
 /// ``turn()`` never blocks; whoever owns the link decides what to do while it is idle.
 struct BackendLink: ~Copyable {
-  private var backend: Backend<SimulatorPeer, ServedDevice>
+  private var backend: Backend<HostPlatform, ServedDevice>
   private let wake: LocalWake
   private let options: BackendOptions
   private let subject: String
@@ -35,7 +34,7 @@ struct BackendLink: ~Copyable {
 
   /// Takes over a link that was joined and opens its devices, with their private memory.
   init(
-    _ platform: consuming SimulatorPeer, _ specification: LinkSpecification,
+    _ platform: consuming HostPlatform, _ specification: LinkSpecification,
     _ devices: [DeviceSpecification], _ options: BackendOptions, memory: PrivateBlocks
   ) throws(UsageError) {
     subject = BackendOptions.Face.link(specification).subject
@@ -47,25 +46,25 @@ struct BackendLink: ~Copyable {
   }
 
   private static func open(
-    _ platform: consuming SimulatorPeer, _ specification: LinkSpecification,
+    _ platform: consuming HostPlatform, _ specification: LinkSpecification,
     _ devices: [DeviceSpecification], _ options: BackendOptions, _ memory: PrivateBlocks
-  ) throws(UsageError) -> Backend<SimulatorPeer, ServedDevice> {
+  ) throws(UsageError) -> Backend<HostPlatform, ServedDevice> {
     guard devices.count <= BlockLayout.slotCount else {
       throw UsageError(
-        "link \(specification.socketPath): \(devices.count) devices, a link carries at"
+        "link \(specification.name): \(devices.count) devices, a link carries at"
           + " most \(BlockLayout.slotCount)")
     }
     let link = try makeNativeLink(platform, specification, side: .backEnd)
     let wake = link.platform.localWake
     var arena = memory.arena(4 << 20)
-    guard var backend = Backend<SimulatorPeer, ServedDevice>(link: link, arena: &arena) else {
+    guard var backend = Backend<HostPlatform, ServedDevice>(link: link, arena: &arena) else {
       preconditionFailure("4 MiB hold a link")
     }
     for (index, device) in devices.enumerated() {
       var books = memory.arena(2 << 20)
       let device = try ServedDevice.make(
         device, wakeDescriptor: wake.descriptor, arena: &books,
-        log: options.resourceLog("link \(specification.socketPath)"))
+        log: options.resourceLog("link \(specification.name)"))
       var own = memory.arena(2 << 20)
       guard backend.add(device, at: index, arena: &own) else {
         preconditionFailure("2 MiB hold a device's queues")
@@ -131,7 +130,7 @@ struct BackendLink: ~Copyable {
     guard outcome == .gone, !isGone else { return }
     isGone = true
     wasUp = false
-    options.note(.error, subject, "the simulator is gone")
+    options.note(.error, subject, backend.link.platform.goneText)
   }
 
   /// Lets `epoll` watch what wakes this link.

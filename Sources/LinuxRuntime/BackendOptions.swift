@@ -12,7 +12,7 @@ public struct BackendOptions: Sendable {
     /// How the operator named it.
     public var name: String {
       switch self {
-      case .link(let link): "--link sim:\(link.socketPath)"
+      case .link(let link): "--link \(link.text)"
       case .vhostUser(let path): "--vhost-user \(path)"
       }
     }
@@ -20,7 +20,7 @@ public struct BackendOptions: Sendable {
     /// The name in log lines, answers and metrics.
     var subject: String {
       switch self {
-      case .link(let link): "link \(link.socketPath)"
+      case .link(let link): "link \(link.name)"
       case .vhostUser(let path): "vhost-user \(path)"
       }
     }
@@ -28,7 +28,7 @@ public struct BackendOptions: Sendable {
     /// The path that only one of two may use at a time.
     var path: String {
       switch self {
-      case .link(let link): link.socketPath
+      case .link(let link): link.name
       case .vhostUser(let path): path
       }
     }

@@ -1,7 +1,6 @@
 import CLinux
 public import CommandOptions
 import LinuxSupport
-import SimulatorPeer
 import VirtioBlock
 import VirtioTransport
 
@@ -74,7 +73,7 @@ public struct BlockTool: Sendable {
   }
 
   private func dialect(
-    of platform: borrowing SimulatorPeer, _ link: LinkSpecification
+    of platform: borrowing HostPlatform, _ link: LinkSpecification
   ) throws(ClientError) -> Dialect {
     do throws(UsageError) {
       return try chooseDialect(platform, link, .frontEnd)

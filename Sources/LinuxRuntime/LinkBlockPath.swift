@@ -2,8 +2,8 @@ import CLinux
 import CommandOptions
 import DeviceRuntime
 import IVShmem
+import LinuxSupport
 import SharedMemory
-import SimulatorPeer
 import VirtioBlock
 import VirtioDevice
 import VirtioTransport
@@ -11,7 +11,7 @@ import Virtqueue
 
 /// A block device of an ivshmem link.
 struct LinkBlockPath: BlockPath, ~Copyable {
-  private var front: BlockFrontend<SimulatorPeer>
+  private var front: BlockFrontend<HostPlatform>
 
   /// Joins the link.
   init(_ link: LinkSpecification, slot: Int, depth: Int) throws(ClientError) {
@@ -19,7 +19,7 @@ struct LinkBlockPath: BlockPath, ~Copyable {
   }
 
   /// Joins a link as its front-end; how to talk on it is not yet decided.
-  static func join(_ link: LinkSpecification) throws(ClientError) -> SimulatorPeer {
+  static func join(_ link: LinkSpecification) throws(ClientError) -> HostPlatform {
     do throws(UsageError) {
       return try openPeer(link, side: .frontEnd)
     } catch { throw .usage(error) }
@@ -27,15 +27,15 @@ struct LinkBlockPath: BlockPath, ~Copyable {
 
   /// Takes over a link that was joined.
   init(
-    _ platform: consuming SimulatorPeer, _ link: LinkSpecification, slot: Int, depth: Int
+    _ platform: consuming HostPlatform, _ link: LinkSpecification, slot: Int, depth: Int
   ) throws(ClientError) {
     front = try Self.open(platform, link, slot, depth)
     front.frontend.start()
   }
 
   private static func open(
-    _ platform: consuming SimulatorPeer, _ link: LinkSpecification, _ slot: Int, _ depth: Int
-  ) throws(ClientError) -> BlockFrontend<SimulatorPeer> {
+    _ platform: consuming HostPlatform, _ link: LinkSpecification, _ slot: Int, _ depth: Int
+  ) throws(ClientError) -> BlockFrontend<HostPlatform> {
     let native = try openNative(platform, link)
     var arena = PrivateMemory.arena(4 << 20)
     do throws(BlockFrontendError) {
@@ -45,8 +45,8 @@ struct LinkBlockPath: BlockPath, ~Copyable {
   }
 
   private static func openNative(
-    _ platform: consuming SimulatorPeer, _ link: LinkSpecification
-  ) throws(ClientError) -> NativeLink<SimulatorPeer> {
+    _ platform: consuming HostPlatform, _ link: LinkSpecification
+  ) throws(ClientError) -> NativeLink<HostPlatform> {
     do throws(UsageError) {
       return try makeNativeLink(platform, link, side: .frontEnd)
     } catch { throw .usage(error) }

@@ -3,42 +3,44 @@ public import CommandOptions
 import DeviceRuntime
 public import IVShmem
 import LinuxSupport
-public import SimulatorPeer
+import SimulatorPeer
 public import VirtioTransport
 
 /// Opens a link for one side; every failure is one line with the way out.
 public func openLink(
   _ specification: LinkSpecification, side: LinkSide
-) throws(UsageError) -> NativeLink<SimulatorPeer> {
+) throws(UsageError) -> NativeLink<HostPlatform> {
   try makeNativeLink(openPeer(specification, side: side), specification, side: side)
 }
 
 /// Joins a link for one side; how to talk on it is not yet decided.
 func openPeer(
   _ specification: LinkSpecification, side: LinkSide
-) throws(UsageError) -> SimulatorPeer {
-  let own = specification.own(side)
-  let path = specification.socketPath
-  do throws(SimulatorPeerError) {
-    return try SimulatorPeer(socketPath: path, wanting: own)
-  } catch { throw UsageError(explain(error, path, own)) }
+) throws(UsageError) -> HostPlatform {
+  switch specification.place {
+  case .simulator(let path):
+    let own = specification.own(side)
+    do throws(SimulatorPeerError) {
+      return HostPlatform(try SimulatorPeer(socketPath: path, wanting: own))
+    } catch { throw UsageError(explain(error, path, own)) }
+  }
 }
 
 /// Joins a link as its back-end, or goes on with the connection that an earlier back-end left to
 /// the service manager.
 func openKeptPeer(
   _ specification: LinkSpecification, _ options: BackendOptions, isAdopted: inout Bool
-) throws(UsageError) -> SimulatorPeer {
-  let name = DescriptorStore.name("link", specification.socketPath)
+) throws(UsageError) -> HostPlatform {
+  let name = DescriptorStore.name("link", specification.name)
   if let connection = DescriptorStore.take(name) {
     do throws(SimulatorPeerError) {
-      let peer = try SimulatorPeer(adopting: connection)
+      let peer = HostPlatform(try SimulatorPeer(adopting: connection))
       isAdopted = true
       return peer
     } catch {
       options.note(
         .warning, BackendOptions.Face.link(specification).subject,
-        "the kept connection is of no use: \(explain(error, specification.socketPath, PeerID(0)))")
+        "the kept connection is of no use: \(explain(error, specification.name, PeerID(0)))")
     }
   }
   return try openPeer(specification, side: .backEnd)
@@ -46,16 +48,16 @@ func openKeptPeer(
 
 /// Makes a link that was joined a native one.
 func makeNativeLink(
-  _ platform: consuming SimulatorPeer, _ specification: LinkSpecification, side: LinkSide
-) throws(UsageError) -> NativeLink<SimulatorPeer> {
-  let own = specification.own(side)
-  let path = specification.socketPath
+  _ platform: consuming HostPlatform, _ specification: LinkSpecification, side: LinkSide
+) throws(UsageError) -> NativeLink<HostPlatform> {
+  let own = platform.peerID
   do throws(LinkPlanError) {
     let plan = try LinkPlan(
-      side: side, own: own, peer: specification.partner(side), geometry: platform.geometry,
-      placement: specification.placement)
+      side: side, own: own,
+      peer: specification.partner(side, own: own),
+      geometry: platform.geometry, placement: specification.placement)
     return NativeLink(platform: platform, plan: plan)
-  } catch { throw explain(error, link: path) }
+  } catch { throw explain(error, link: specification.name) }
 }
 
 /// Why the two sides cannot share this link, with the way out.
@@ -107,21 +109,6 @@ func explain(_ error: SimulatorPeerError, _ path: String, _ own: PeerID) -> Stri
   case .geometry(let cause): "link \(path): its sizes make no sense (\(cause))"
   case .mapping(let cause): "link \(path): mapping its sections failed: \(cause.text)"
   }
-}
-
-/// Opens a link for a front-end tool.
-func openFrontEndLink(
-  _ specification: LinkSpecification
-) throws(ClientError) -> NativeLink<SimulatorPeer> {
-  do throws(UsageError) {
-    let platform = try openPeer(specification, side: .frontEnd)
-    guard try chooseDialect(platform, specification, .frontEnd) == .native else {
-      throw UsageError(
-        "link \(specification.socketPath): it speaks the Siemens dialect, of which only"
-          + " 'frontend block' is a front-end")
-    }
-    return try makeNativeLink(platform, specification, side: .frontEnd)
-  } catch { throw .usage(error) }
 }
 
 /// Why a device of a link could not be set up, for people.

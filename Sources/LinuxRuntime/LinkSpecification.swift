@@ -2,11 +2,17 @@ public import CommandOptions
 public import IVShmem
 public import VirtioTransport
 
+/// Where a link is.
+public enum LinkPlace: Equatable, Sendable {
+  /// The socket of a simulated link.
+  case simulator(String)
+}
+
 /// Which link to use and as whom: `sim:PATH[,peer=N][,placement=shared|output]
 /// [,dialect=auto|native|siemens]`.
 public struct LinkSpecification: Equatable, Sendable {
-  /// The simulator's socket.
-  public let socketPath: String
+  /// Where it is.
+  public let place: LinkPlace
   /// The peer id to join as; `nil` for the side's usual one (back-end 0, front-end 1).
   public let peer: PeerID?
   /// The other side's peer id; `nil` for the usual one.
@@ -25,7 +31,7 @@ public struct LinkSpecification: Equatable, Sendable {
         "--link \(text): expected sim:PATH, the socket of ivshmem-sim"
           + " (real devices arrive with the UIO and VFIO platforms)")
     }
-    socketPath = String(keyed.first.dropFirst(4))
+    place = .simulator(String(keyed.first.dropFirst(4)))
     peer = try Self.peer(keyed, "peer", text)
     other = try Self.peer(keyed, "other", text)
     dialect = try keyed.value("dialect").flatMap { text throws(UsageError) in
@@ -50,8 +56,27 @@ public struct LinkSpecification: Equatable, Sendable {
     return PeerID(id)
   }
 
-  /// This side's id.
+  /// The link's name in messages, answers and metrics.
+  public var name: String {
+    switch place {
+    case .simulator(let path): path
+    }
+  }
+
+  /// The link as the operator names it.
+  public var text: String {
+    switch place {
+    case .simulator(let path): "sim:\(path)"
+    }
+  }
+
+  /// The id to ask the simulator for.
   public func own(_ side: LinkSide) -> PeerID { peer ?? PeerID(side == .backEnd ? 0 : 1) }
-  /// The other side's id.
-  public func partner(_ side: LinkSide) -> PeerID { other ?? PeerID(side == .backEnd ? 1 : 0) }
+
+  /// The other side's id where this side is `own`: the one that was given, else the usual one
+  /// (back-end 0, front-end 1), or the other of the two when this side has that.
+  public func partner(_ side: LinkSide, own: PeerID) -> PeerID {
+    let usual: UInt16 = side == .backEnd ? 1 : 0
+    return other ?? PeerID(own.rawValue == usual ? 1 - usual : usual)
+  }
 }

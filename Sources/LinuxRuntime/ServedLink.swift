@@ -309,7 +309,7 @@ final class ServedLink: @unchecked Sendable {
     let head =
       switch specification.face {
       case .link(let link):
-        "\"link\":\(quoted(link.socketPath))"
+        "\"link\":\(quoted(link.name))"
           + (isSiemens ? ",\"dialect\":\"siemens\"" : "")
       case .vhostUser(let path): "\"vhostUser\":\(quoted(path))"
       }

@@ -1,9 +1,9 @@
 import CLinux
 import CommandOptions
 import IVShmem
+import LinuxSupport
 import SharedMemory
 import SiemensDialect
-import SimulatorPeer
 import VirtioBlock
 import VirtioDevice
 import VirtioTransport
@@ -13,7 +13,7 @@ import Virtqueue
 struct SiemensBlockPath: BlockPath, ~Copyable {
   private let name: String
   private let depth: Int
-  private var front: SiemensFrontend<SimulatorPeer>
+  private var front: SiemensFrontend<HostPlatform>
   private var driver: BlockDriver
   private var pool: BufferPool
   private let access: AccessMap
@@ -23,29 +23,29 @@ struct SiemensBlockPath: BlockPath, ~Copyable {
 
   /// Takes over a link that was joined.
   static func open(
-    _ platform: consuming SimulatorPeer, _ link: LinkSpecification, depth: Int
+    _ platform: consuming HostPlatform, _ link: LinkSpecification, depth: Int
   ) throws(ClientError) -> SiemensBlockPath {
     let plan: SiemensPlan
     do throws(UsageError) {
       if let type = Dialect.deviceType(platform.deviceClass), type != BlockFormat.deviceID {
         throw UsageError(
-          "link \(link.socketPath): its device is of type \(type), not a block device (2)")
+          "link \(link.name): its device is of type \(type), not a block device (2)")
       }
       plan = try planSiemens(
-        link.socketPath, own: link.own(.frontEnd), platform.geometry,
+        link.name, own: platform.peerID, platform.geometry,
         configurationSize: 4096 - SiemensHeader.configuration)
     } catch { throw .usage(error) }
     var arena = PrivateMemory.arena(8 << 20)
     guard let path = SiemensBlockPath(platform, plan, link, depth, &arena) else {
       throw .usage(
         UsageError(
-          "link \(link.socketPath): its read/write section cannot hold rings for --depth \(depth)"))
+          "link \(link.name): its read/write section cannot hold rings for --depth \(depth)"))
     }
     return path
   }
 
   private init?(
-    _ platform: consuming SimulatorPeer, _ plan: SiemensPlan, _ link: LinkSpecification,
+    _ platform: consuming HostPlatform, _ plan: SiemensPlan, _ link: LinkSpecification,
     _ depth: Int, _ arena: inout PrivateArena
   ) {
     guard let largest = QueueSize(Self.entries(depth)),
@@ -58,7 +58,7 @@ struct SiemensBlockPath: BlockPath, ~Copyable {
         arena: &arena),
       let queueArena = arena.split(DriverQueue.privateBytes(size: largest))
     else { return nil }
-    name = link.socketPath
+    name = link.name
     self.depth = depth
     access = plan.access(in: platform.region)
     self.pool = pool

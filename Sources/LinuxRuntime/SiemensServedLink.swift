@@ -4,14 +4,13 @@ import IVShmem
 import LinuxSupport
 import SharedMemory
 import SiemensDialect
-import SimulatorPeer
 import VirtioDevice
 import VirtioTransport
 import Virtqueue
 
 /// One link in the Siemens dialect, with its one device.
 struct SiemensServedLink: ~Copyable {
-  private var backend: SiemensBackend<SimulatorPeer, ServedDevice>
+  private var backend: SiemensBackend<HostPlatform, ServedDevice>
   private let wake: LocalWake
   private let options: BackendOptions
   private let subject: String
@@ -38,11 +37,11 @@ struct SiemensServedLink: ~Copyable {
   ///
   /// - Parameter isAdopted: whether an earlier process has joined it, and may have left a book.
   static func open(
-    _ platform: consuming SimulatorPeer, _ specification: LinkSpecification,
+    _ platform: consuming HostPlatform, _ specification: LinkSpecification,
     _ devices: [DeviceSpecification], _ options: BackendOptions, memory: PrivateBlocks,
     isAdopted: Bool
   ) throws(UsageError) -> SiemensServedLink {
-    let link = specification.socketPath
+    let link = specification.name
     guard let first = devices.first, devices.count == 1 else {
       throw UsageError(
         "link \(link): \(devices.count) devices, the Siemens dialect carries one a link")
@@ -58,12 +57,12 @@ struct SiemensServedLink: ~Copyable {
           + " \(device.deviceID); the driver would not find it")
     }
     let plan = try planSiemens(
-      link, own: specification.own(.backEnd), platform.geometry,
+      link, own: platform.peerID, platform.geometry,
       configurationSize: device.configurationSize)
     var arena = memory.arena(arenaBytes)
     let connection = platform.connection
     guard
-      var backend = SiemensBackend<SimulatorPeer, ServedDevice>(
+      var backend = SiemensBackend<HostPlatform, ServedDevice>(
         platform: platform, plan: plan, device: device, arena: &arena)
     else { preconditionFailure("4 MiB hold a device's queues") }
     let kept = keepMemory(
@@ -73,7 +72,7 @@ struct SiemensServedLink: ~Copyable {
   }
 
   private init(
-    _ backend: consuming SiemensBackend<SimulatorPeer, ServedDevice>, _ wake: LocalWake,
+    _ backend: consuming SiemensBackend<HostPlatform, ServedDevice>, _ wake: LocalWake,
     _ specification: LinkSpecification, _ options: BackendOptions, _ kept: KeptMemory?,
     _ memory: PrivateBlocks
   ) {
@@ -82,7 +81,7 @@ struct SiemensServedLink: ~Copyable {
     self.options = options
     self.kept = kept
     self.memory = memory
-    path = specification.socketPath
+    path = specification.name
     subject = BackendOptions.Face.link(specification).subject
   }
 
@@ -175,7 +174,7 @@ struct SiemensServedLink: ~Copyable {
   private mutating func note(_ outcome: WaitOutcome) {
     guard outcome == .gone, !isGone else { return }
     isGone = true
-    say("the simulator is gone", .error)
+    say(backend.platform.goneText, .error)
   }
 
   /// Lets `epoll` watch what wakes this link.
@@ -238,7 +237,7 @@ private func keepMemory(
   _ specification: LinkSpecification, _ connection: Int32, _ count: Int,
   isAdopted: Bool, _ options: BackendOptions
 ) -> KeptMemory? {
-  let path = specification.socketPath
+  let path = specification.name
   let link = DescriptorStore.name("link", path)
   let book = DescriptorStore.name("book", path)
   do throws(SystemError) {
@@ -286,13 +285,13 @@ func planSiemens(
 
 /// The dialect of a link that was joined: as asked for, or as it shows itself.
 func chooseDialect(
-  _ platform: borrowing SimulatorPeer, _ specification: LinkSpecification, _ side: LinkSide
+  _ platform: borrowing HostPlatform, _ specification: LinkSpecification, _ side: LinkSide
 ) throws(UsageError) -> Dialect {
   if let asked = specification.dialect { return asked }
-  let partner = specification.partner(side)
+  let partner = specification.partner(side, own: platform.peerID)
   let isThere = UInt32(partner.rawValue) < platform.geometry.maxPeers
   let state = isThere ? platform.region.state(of: partner, in: platform.geometry) : 0
   return try Dialect.recognise(
     Dialect.Signs(deviceClass: platform.deviceClass, peerState: state), side: side,
-    link: specification.socketPath)
+    link: specification.name)
 }

@@ -36,35 +36,38 @@ public struct StatusTool: Sendable {
   public func run() throws(UsageError) {
     let observer = try observe()
     if isSiemens(observer) { return showSiemens(observer) }
+    let own = link.own(.backEnd)
     let plan: LinkPlan
     do throws(LinkPlanError) {
       plan = try LinkPlan(
-        side: .backEnd, own: link.own(.backEnd), peer: link.partner(.backEnd),
+        side: .backEnd, own: own, peer: partner,
         geometry: observer.geometry, placement: link.placement)
-    } catch { throw UsageError("link \(link.socketPath): \(error)") }
+    } catch { throw UsageError("link \(link.name): \(error)") }
     let sides = [
-      describe(.backEnd, link.own(.backEnd), plan.deviceBlock, observer),
-      describe(.frontEnd, link.partner(.backEnd), plan.driverBlock, observer),
+      describe(.backEnd, own, plan.deviceBlock, observer),
+      describe(.frontEnd, partner, plan.driverBlock, observer),
     ]
     let devices = (0..<BlockLayout.slotCount).compactMap { device($0, plan, observer.region) }
     if isJSON {
       writeOutput(
-        "{\"link\":\"\(link.socketPath)\",\"placement\":\"\(plan.placement)\",\"sides\":["
+        "{\"link\":\"\(link.name)\",\"placement\":\"\(plan.placement)\",\"sides\":["
           + sides.map(json).joined(separator: ",") + "],\"devices\":["
           + devices.map(json).joined(separator: ",") + "]}\n")
       return
     }
-    var text = "link \(link.socketPath), placement \(plan.placement)\n"
+    var text = "link \(link.name), placement \(plan.placement)\n"
     for side in sides { text += line(side) }
     for device in devices { text += line(device) }
     if devices.isEmpty { text += "no device is shown\n" }
     writeOutput(text)
   }
 
+  private var partner: PeerID { link.partner(.backEnd, own: link.own(.backEnd)) }
+
   /// Whether one of the sides says that it speaks the Siemens dialect, or the operator does.
   private func isSiemens(_ observer: borrowing SimulatorObserver) -> Bool {
     if let dialect = link.dialect { return dialect == .siemens }
-    for peer in [link.own(.backEnd), link.partner(.backEnd)]
+    for peer in [link.own(.backEnd), partner]
     where UInt32(peer.rawValue) < observer.geometry.maxPeers {
       if observer.region.state(of: peer, in: observer.geometry) == SiemensHeader.ready {
         return true
@@ -78,7 +81,7 @@ public struct StatusTool: Sendable {
     let base = observer.geometry.readWrite.lowerBound
     var sides: [Fields] = []
     for side in [LinkSide.backEnd, .frontEnd] {
-      let peer = side == .backEnd ? link.own(.backEnd) : link.partner(.backEnd)
+      let peer = side == .backEnd ? link.own(.backEnd) : partner
       guard UInt32(peer.rawValue) < observer.geometry.maxPeers else { continue }
       let counts = observer.interruptCounts(of: peer)
       let state = region.state(of: peer, in: observer.geometry)
@@ -97,19 +100,20 @@ public struct StatusTool: Sendable {
     }
     if isJSON {
       writeOutput(
-        "{\"link\":\"\(link.socketPath)\",\"dialect\":\"siemens\",\"sides\":["
+        "{\"link\":\"\(link.name)\",\"dialect\":\"siemens\",\"sides\":["
           + sides.map(json).joined(separator: ",") + "],\"header\":\(json(header))}\n")
       return
     }
-    var text = "link \(link.socketPath), Siemens dialect\n"
+    var text = "link \(link.name), Siemens dialect\n"
     for fields in sides + [header] { text += line(fields) }
     writeOutput(text)
   }
 
   private func observe() throws(UsageError) -> SimulatorObserver {
+    let path = link.name
     do throws(SimulatorPeerError) {
-      return try SimulatorObserver(socketPath: link.socketPath)
-    } catch { throw UsageError(explain(error, link.socketPath, link.own(.backEnd))) }
+      return try SimulatorObserver(socketPath: path)
+    } catch { throw UsageError(explain(error, link.name, link.own(.backEnd))) }
   }
 
   typealias Fields = [(name: String, value: String)]

@@ -4,20 +4,30 @@ import CommandOptions
 import LinuxRuntime
 import LinuxSupport
 
+/// A line of the list of commands.
+func entry(_ page: HelpPage) -> String {
+  let padding = String(repeating: " ", count: max(1, 52 - 10 - page.name.utf8.count))
+  return "    ivshmem \(page.name)\(padding)\(page.summary)"
+}
+
 let usage = """
   usage: ivshmem COMMAND [options]
 
+  \(BoardTool.allCases.map { entry($0.page) }.joined(separator: "\n"))
     ivshmem frontend block ACTION --link sim:PATH   drive a block device of a link;
                                                     ACTION: \(BlockTool.actions)
     ivshmem frontend console --link sim:PATH        connect this terminal to a console device
     ivshmem frontend entropy --link sim:PATH --bytes N
                                                     random bytes to standard output
+    ivshmem frontend network ACTION --link sim:PATH
+                                                    drive a network device; ACTION:
+                                                    \(NetworkTool.actions)
     ivshmem status --link sim:PATH [--json]         registers, queues, counters; read-only
     ivshmem backend ACTION --control PATH           ask a running ivshmem-backend;
                                                     ACTION: \(ControlTool.actions)
     ivshmem cell check|gen|show|diff ...            cell configurations: starts ivshmem-cell
     ivshmem sim --socket PATH ...                   a link between processes: starts ivshmem-sim
-    ivshmem help                                    this text
+    ivshmem help [COMMAND]                          this text, or all about one command
 
   options of frontend block:
   \(CommandOptions.help(BlockTool.options))
@@ -27,6 +37,9 @@ let usage = """
 
   options of frontend entropy:
   \(CommandOptions.help(EntropyTool.options))
+
+  options of frontend network:
+  \(CommandOptions.help(NetworkTool.options))
 
   options of status:
   \(CommandOptions.help(StatusTool.options))
@@ -41,6 +54,8 @@ let usage = """
     ivshmem frontend console --link sim:/tmp/link.sock --slot 1 --port 2
     echo hello | ivshmem frontend console --vhost-user /run/console.sock
     ivshmem frontend entropy --link sim:/tmp/link.sock --slot 2 --bytes 32 --hex
+    ivshmem frontend network bridge --link sim:/tmp/link.sock --tap cell0
+    ivshmem frontend network receive --link sim:/tmp/link.sock --count 1000
     ivshmem status --link sim:/tmp/link.sock --json
     ivshmem backend reload --control /run/ivshmem-backend/board.ctl
   A console ends with Ctrl-], or some time after the end of a piped input. Where it has several
@@ -81,11 +96,20 @@ func frontend(_ words: [String]) throws(ClientError) {
   case "entropy":
     guard let given = try parse(rest, EntropyTool.options) else { return }
     try checked { () throws(UsageError) in try EntropyTool(given) }.run()
+  case "network":
+    guard let given = try parse(rest, NetworkTool.options) else { return }
+    guard given.arguments.count == 1 else {
+      throw .usage(UsageError("frontend network needs one action: \(NetworkTool.actions)"))
+    }
+    try checked { () throws(UsageError) in try NetworkTool(given.arguments[0], given) }.run()
   case let found:
     throw .usage(
-      UsageError("frontend drives: block, console, entropy; got '\(found ?? "nothing")'"))
+      UsageError("frontend drives: block, console, entropy, network; got '\(found ?? "nothing")'"))
   }
 }
+
+/// All about one command; `nil` when there is none of that name.
+func help(_ name: String) -> String? { BoardTool(name)?.page.text }
 
 /// Becomes the program beside this one, with the words behind the command; returns when there is
 /// none.
@@ -102,7 +126,7 @@ func run() -> Int32 {
   let words = programArguments()
   do throws(ClientError) {
     switch words.first {
-    case "help", "--help": writeOutput(usage + "\n")
+    case "help", "--help": writeOutput(words.dropFirst().first.flatMap { help($0) } ?? usage + "\n")
     case "frontend": try frontend(Array(words.dropFirst()))
     case "status":
       if let given = try parse(Array(words.dropFirst()), StatusTool.options) {
@@ -114,10 +138,14 @@ func run() -> Int32 {
       }
     case "cell": return start("ivshmem-cell")
     case "sim": return start("ivshmem-sim")
+    case let name? where BoardTool(name) != nil:
+      if let tool = BoardTool(name) { return try tool.run(Array(words.dropFirst())) }
     default:
       throw .usage(
         UsageError(
-          "unknown command '\(words.first ?? "")'; known are: frontend, status, backend, cell,"
+          "unknown command '\(words.first ?? "")'; known are: "
+            + BoardTool.allCases.map { $0.page.name }.joined(separator: ", ")
+            + ", frontend, status, backend, cell,"
             + " sim, help"))
     }
     return 0

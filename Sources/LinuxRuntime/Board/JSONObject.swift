@@ -1,0 +1,76 @@
+/// One JSON object, key by key, in the order they are added. Keys are our own words.
+struct JSONObject {
+  private var body = ""
+
+  init() {}
+
+  /// The whole object.
+  var text: String { "{" + body + "}" }
+
+  /// Adds something that is JSON already.
+  mutating func add(_ key: String, json: String) {
+    if !body.isEmpty { body += "," }
+    body += "\"\(key)\":\(json)"
+  }
+
+  /// Adds a string, or null.
+  mutating func add(_ key: String, _ value: String?) {
+    add(key, json: value.map { quoted($0) } ?? "null")
+  }
+
+  /// Adds a number, or null.
+  mutating func add(_ key: String, number value: (some BinaryInteger)?) {
+    add(key, json: value.map { "\($0)" } ?? "null")
+  }
+
+  /// Adds a truth, or null.
+  mutating func add(_ key: String, flag value: Bool?) {
+    add(key, json: value.map { $0 ? "true" : "false" } ?? "null")
+  }
+
+  /// Adds a list of things that are JSON already.
+  mutating func add(_ key: String, list: [String]) {
+    add(key, json: "[" + list.joined(separator: ",") + "]")
+  }
+
+  /// Adds a list of strings.
+  mutating func add(_ key: String, strings: [String]) {
+    add(key, list: strings.map { quoted($0) })
+  }
+}
+
+/// Columns of text, each as wide as its widest entry; the last one is not filled up.
+func columns(_ rows: [[String]], gap: Int = 2) -> String {
+  var widths: [Int] = []
+  for row in rows {
+    for (index, cell) in row.enumerated() {
+      if index == widths.count { widths.append(0) }
+      widths[index] = max(widths[index], cell.utf8.count)
+    }
+  }
+  var text = ""
+  for row in rows {
+    for (index, cell) in row.enumerated() {
+      text += cell
+      guard index + 1 < row.count else { continue }
+      text += String(repeating: " ", count: widths[index] - cell.utf8.count + gap)
+    }
+    text += "\n"
+  }
+  return text
+}
+
+/// Bytes in the largest unit that leaves no fraction: 4096 is "4K".
+func sizeText(_ bytes: UInt64) -> String {
+  let units = ["", "K", "M", "G", "T"]
+  var value = bytes
+  var unit = 0
+  while value != 0, value & 1023 == 0, unit < 4 {
+    value >>= 10
+    unit += 1
+  }
+  return "\(value)\(units[unit])"
+}
+
+/// A number of JSON: hexadecimal text with 0x, as everywhere where people compare with registers.
+func hexadecimal(_ value: some BinaryInteger) -> String { "0x" + String(value, radix: 16) }
