@@ -1,5 +1,6 @@
 import CLinux
 import CService
+import IVShmem
 import LinuxSupport
 
 extension BackendProcess {
@@ -18,10 +19,43 @@ extension BackendProcess {
     case .help:
       answer(
         client, request,
-        json: "{\"ok\":true,\"commands\":[\"status\",\"metrics\",\"reload\",\"stop\",\"help\"]}",
-        text: "ok: status, metrics, reload, stop, help; 'text' behind one for people", now)
+        json:
+          "{\"ok\":true,\"commands\":[\"status\",\"metrics\",\"reload\",\"stop\",\"link\",\"look\","
+          + "\"help\"]}",
+        text:
+          "ok: status, metrics, reload, stop, link, look, help; 'text' behind the first four for"
+          + " people", now)
+    case .link, .look: showLink(client, request, now)
     case .wrong(let reason): refuse(client, request, reason, now)
     }
+  }
+
+  /// What a link's memory is like, or some of its words.
+  private mutating func showLink(_ client: Int, _ request: ControlRequest, _ now: UInt64) {
+    let name: String
+    switch request.verb {
+    case .link(let wanted), .look(_, _, let wanted): name = wanted
+    case .status, .metrics, .reload, .stop, .help, .wrong: name = ""
+    }
+    let shown = links.filter { link in
+      link.board.shownMemory != nil && (name.isEmpty || link.specification.face.isNamed(name))
+    }
+    guard shown.count == 1, let board = shown.first?.board, let memory = board.shownMemory else {
+      let what = name.isEmpty ? "not exactly one ivshmem link is here" : "no ivshmem link \(name)"
+      return refuse(client, request, "\(what); see status", now)
+    }
+    guard case .look(let offset, let count, _) = request.verb else {
+      return answer(client, request, json: memory.json, text: "", now)
+    }
+    guard let bytes = board.look(offset, count) else {
+      return refuse(
+        client, request,
+        "expected 4 to \(LinkMemory.lookLimit) bytes inside the \(memory.geometry.totalSize) of the"
+          + " link, in whole words", now)
+    }
+    answer(
+      client, request, json: "{\"ok\":true,\"offset\":\(offset),\"bytes\":\"\(hexBytes(bytes))\"}",
+      text: "", now)
   }
 
   /// An answer that says why not.

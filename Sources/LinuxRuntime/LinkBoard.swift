@@ -37,6 +37,8 @@ final class LinkBoard: @unchecked Sendable {
   private let words: UnsafeMutablePointer<UInt32>
   private let values: UnsafeMutablePointer<UInt64>
   private let monitor: OpaquePointer
+  /// Guarded by the monitor; there as long as the link has its memory mapped.
+  private var memory: LinkMemory?
 
   init(_ counters: [Counter], kinds: [String]) {
     self.counters = counters
@@ -77,7 +79,40 @@ final class LinkBoard: @unchecked Sendable {
     return (0..<counters.count).map { unsafe values[$0] }
   }
 
+  /// What the link's memory is like; `nil` when there is none (any more).
+  var shownMemory: LinkMemory? {
+    unsafe cl_monitor_enter(monitor)
+    defer { unsafe cl_monitor_leave(monitor) }
+    return memory
+  }
+
+  /// Copies words of the link's shared memory, which stays mapped meanwhile; `nil` when it is gone
+  /// or the range is not inside it. The link's thread is not asked and does not wait.
+  ///
+  /// - Parameters:
+  ///   - offset: from the start of the state table, a multiple of 4.
+  ///   - count: bytes, a multiple of 4, at most ``LinkMemory/lookLimit``.
+  func look(_ offset: Int, _ count: Int) -> [UInt8]? {
+    unsafe cl_monitor_enter(monitor)
+    defer { unsafe cl_monitor_leave(monitor) }
+    return memory?.words(offset, count)
+  }
+
   // MARK: The link
+
+  /// Lets the service look at the memory of the link, until ``hideMemory()``.
+  func showMemory(_ shown: LinkMemory) {
+    unsafe cl_monitor_enter(monitor)
+    memory = shown
+    unsafe cl_monitor_leave(monitor)
+  }
+
+  /// The memory is about to be unmapped.
+  func hideMemory() {
+    unsafe cl_monitor_enter(monitor)
+    memory = nil
+    unsafe cl_monitor_leave(monitor)
+  }
 
   /// Whether the link was asked to stop.
   var isAskedToStop: Bool { load(.stop) != 0 }
