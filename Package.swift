@@ -64,6 +64,10 @@ let linux: [Target] = [
   .target(name: "CService"),
   .target(name: "CUdev"),
   .target(name: "LinuxSupport", dependencies: ["CLinux"], swiftSettings: strict),
+  .target(name: "CommandOptions", swiftSettings: strict),
+  .target(
+    name: "Supervision", dependencies: ["CLinux", "CService", "CommandOptions", "LinuxSupport"],
+    swiftSettings: strict),
   .target(
     name: "SimulatorPeer", dependencies: ["CLinux", "LinuxSupport", "SharedMemory", "IVShmem"],
     swiftSettings: watched),
@@ -86,9 +90,12 @@ let linux: [Target] = [
 
 /// Workstation tools: ordinary Swift.
 let workstation: [Target] = [
+  .target(name: "VfioUser", dependencies: ["CLinux", "LinuxSupport"], swiftSettings: strict),
   .target(
     name: "Simulator",
-    dependencies: ["CLinux", "LinuxSupport", "SharedMemory", "IVShmem", "SimulatorPeer"],
+    dependencies: [
+      "CLinux", "LinuxSupport", "SharedMemory", "IVShmem", "SimulatorPeer", "VfioUser",
+    ],
     swiftSettings: watched),
   .target(name: "Drawing", swiftSettings: strict),
   .target(
@@ -131,7 +138,6 @@ let library: [Target] = [
 
 /// Programs compose; they hold no logic that a test would want.
 let programs: [Target] = [
-  .target(name: "CommandOptions", swiftSettings: strict),
   .executableTarget(
     name: "ivshmem-sim",
     dependencies: [
@@ -145,7 +151,7 @@ let programs: [Target] = [
       "CLinux", "CService", "CommandOptions", "LinuxSupport", "SharedMemory", "IVShmem",
       "Virtqueue", "VirtioDevice", "VirtioTransport", "VirtioBlock", "VirtioEntropy",
       "VirtioConsole", "VirtioNet", "DeviceRuntime", "SiemensDialect", "SimulatorPeer",
-      "HostResources", "VhostUser", "LinuxPCI",
+      "HostResources", "VhostUser", "LinuxPCI", "Supervision",
     ],
     swiftSettings: strict),
   .executableTarget(
@@ -215,7 +221,14 @@ let tests: [Target] = [
     dependencies: [
       "CLinux", "LinuxSupport", "SharedMemory", "IVShmem", "SimulatorPeer", "Simulator",
       "CommandOptions", "LinuxRuntime", "VirtioBlock", "VirtioNet", "HostResources", "Virtqueue",
-      "VirtioTransport", "LinkPicture",
+      "Supervision", "VirtioTransport", "LinkPicture",
+    ],
+    swiftSettings: strict),
+  .testTarget(
+    name: "VfioUserTests",
+    dependencies: [
+      "CLinux", "LinuxSupport", "SharedMemory", "IVShmem", "SimulatorPeer", "Simulator",
+      "VfioUser",
     ],
     swiftSettings: strict),
   .testTarget(

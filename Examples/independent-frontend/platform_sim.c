@@ -24,9 +24,11 @@ enum {
     MOST_VECTORS = 8,
     MOST_DESCRIPTORS = 3 + MOST_PEERS + MOST_PEERS * MOST_VECTORS,
     PAGE = 4096,
-    ONE_SHOT = 1, /* bit 0 of the welcome's flags */
+    ONE_SHOT = 1, /* bits of the welcome's flags */
+    ONE_DESCRIPTOR = 8,
     REQUEST_STATE = 1,
     INTERRUPT_CONTROL = 0x00, /* in a peer's 80h bytes of the register page */
+    DELIVERY = 0x04,          /* 0 as the link's flags say, 1 lasting, 2 one-shot */
     DELIVERED = 0x40,
     DROPPED = 0x48,
 };
@@ -39,6 +41,7 @@ static struct platform {
     struct platform_geometry geometry;
     int socket;
     bool one_shot;
+    bool one_descriptor;
     uint8_t *memory;
     uint64_t size;
     uint8_t *registers;
@@ -59,9 +62,11 @@ static bool server_is_there(int socket)
     return poll(&wait, 1, server_patience_ms) == 1;
 }
 
-static bool map(void *at, uint64_t size, int rights, int descriptor)
+/* Maps a section; on a link with one descriptor it lies there at its offset in the link. */
+static bool map(const struct platform *p, uint8_t *at, uint64_t size, int rights, int descriptor)
 {
-    return mmap(at, size, rights, MAP_SHARED | MAP_FIXED, descriptor, 0) != MAP_FAILED;
+    off_t offset = p->one_descriptor ? at - p->memory : 0;
+    return mmap(at, size, rights, MAP_SHARED | MAP_FIXED, descriptor, offset) != MAP_FAILED;
 }
 
 /* Receives the welcome with its descriptors. Returns how many came, or -1. */
@@ -116,17 +121,17 @@ static bool take_over(struct platform *p, const int *descriptor, int count)
     if (p->registers == MAP_FAILED || p->memory == MAP_FAILED)
         return false;
     uint8_t *at = p->memory;
-    if (!map(at, g->state_table, PROT_READ, descriptor[next++]))
+    if (!map(p, at, g->state_table, PROT_READ, descriptor[next++]))
         return false;
     at += g->state_table;
     if (g->read_write) {
-        if (!map(at, g->read_write, PROT_READ | PROT_WRITE, descriptor[next++]))
+        if (!map(p, at, g->read_write, PROT_READ | PROT_WRITE, descriptor[next++]))
             return false;
         at += g->read_write;
     }
     for (unsigned peer = 0; g->output && peer < g->peers; peer++, at += g->output) {
         int rights = peer == g->own ? PROT_READ | PROT_WRITE : PROT_READ;
-        if (!map(at, g->output, rights, descriptor[next++]))
+        if (!map(p, at, g->output, rights, descriptor[next++]))
             return false;
     }
     for (int i = 0; i < next; i++)
@@ -169,6 +174,7 @@ struct platform *platform_open(const char *where, unsigned own, unsigned other)
         return NULL;
     }
     p->one_shot = word(welcome + 16) & ONE_SHOT;
+    p->one_descriptor = word(welcome + 16) & ONE_DESCRIPTOR;
     p->geometry = (struct platform_geometry){
         .own = word(welcome + 4),
         .other = other,
@@ -248,8 +254,11 @@ void platform_ring(struct platform *p, unsigned peer, unsigned vector)
     volatile uint32_t *control = (void *)(registers + INTERRUPT_CONTROL);
     volatile uint32_t *delivered = (void *)(registers + DELIVERED);
     volatile uint32_t *dropped = (void *)(registers + DROPPED);
-    uint32_t armed = p->one_shot ? __atomic_exchange_n(control, 0, __ATOMIC_SEQ_CST)
-                                 : __atomic_load_n(control, __ATOMIC_SEQ_CST);
+    volatile uint32_t *delivery = (void *)(registers + DELIVERY);
+    uint32_t choice = __atomic_load_n(delivery, __ATOMIC_SEQ_CST);
+    bool one_shot = choice ? choice == 2 : p->one_shot;
+    uint32_t armed = one_shot ? __atomic_exchange_n(control, 0, __ATOMIC_SEQ_CST)
+                              : __atomic_load_n(control, __ATOMIC_SEQ_CST);
     if (!(armed & 1)) {
         __atomic_fetch_add(dropped, 1, __ATOMIC_RELAXED);
         return;

@@ -85,6 +85,11 @@ long cl_event_signal(int fd) {
   do r = write(fd, &one, 8); while (r < 0 && errno == EINTR);
   return r < 0 ? -errno : 0;
 }
+long cl_event_offer(int fd) {
+  struct pollfd p = {fd, POLLOUT, 0};
+  if (poll(&p, 1, 0) != 1 || !(p.revents & POLLOUT)) return -EAGAIN;
+  return cl_event_signal(fd);
+}
 // Blocks until the event is signalled; -EINTR when a signal handler ran.
 long cl_event_wait(int fd) {
   uint64_t n;
@@ -402,6 +407,11 @@ long cl_set_nonblocking(int fd) {
   if (flags < 0) return -errno;
   CL_RESULT(fcntl(fd, F_SETFL, flags | O_NONBLOCK));
 }
+long cl_set_blocking(int fd) {
+  int flags = fcntl(fd, F_GETFL);
+  if (flags < 0) return -errno;
+  CL_RESULT(fcntl(fd, F_SETFL, flags & ~O_NONBLOCK));
+}
 int cl_is_eventfd(int fd) {
   char path[40], name[32] = {0};
   snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
@@ -431,6 +441,11 @@ long cl_epoll_wait(int epoll, uint64_t *_Nonnull tags, unsigned count, int64_t t
 }
 long cl_map_file_at(void *_Nonnull at, size_t size, int fd, uint64_t offset) {
   void *p = mmap(at, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, (off_t)offset);
+  return p == MAP_FAILED ? -errno : 0;
+}
+long cl_map_view_at(void *_Nonnull at, size_t size, int writable, int fd, uint64_t offset) {
+  int rights = PROT_READ | (writable ? PROT_WRITE : 0);
+  void *p = mmap(at, size, rights, MAP_SHARED | MAP_FIXED, fd, (off_t)offset);
   return p == MAP_FAILED ? -errno : 0;
 }
 long cl_reserve_at(void *_Nonnull at, size_t size) {

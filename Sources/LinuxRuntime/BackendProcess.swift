@@ -47,12 +47,17 @@ public struct BackendProcess: ~Copyable {
     let epoll = Self.need(cl_epoll())
     let event = Self.need(cl_eventfd())
     _ = cl_epoll_add(epoll.number, event.number, 0, 1)
+    // From here on there are things to clean up.
+    cl_catch_stop(event.number)
     var links: [ServedLink] = []
     for link in options.links { links.append(try ServedLink(link, options)) }
     if let specification = options.control {
       control = try ControlServer(specification, epoll: epoll.number)
     } else {
       control = nil
+    }
+    for name in DescriptorStore.dropRest() {
+      options.note(.warning, "", "\(name) was kept for a link that is not served now; it is closed")
     }
     self.links = links
     self.options = options
@@ -75,7 +80,6 @@ public struct BackendProcess: ~Copyable {
 
   /// Serves until asked to stop or until no link is left; returns what was counted.
   public mutating func run() -> [LinkReport] {
-    cl_catch_stop(event.number)
     // Without a configuration file SIGHUP stays what it was: the end, or new logs of consoles.
     if source != nil { _ = try? HangupSignal.watch(event) }
     hangups = HangupSignal.count

@@ -1,6 +1,7 @@
 import CLinux
 public import CommandOptions
 import LinuxSupport
+import Supervision
 
 /// The runner, `ivshmem-backend`: command line, configuration file, logs, exit status.
 public enum BackendProgram {
@@ -29,6 +30,14 @@ public enum BackendProgram {
       OptionSpecification(
         "control", "PATH[,group=NAME]", "a socket for status, metrics, reload, stop"),
       OptionSpecification("log-format", "text|json", "how log lines look (default text)"),
+      OptionSpecification(
+        "supervise", "keep descriptors, and start the back-end again when it fails; see below"),
+      OptionSpecification("background", "with --supervise: return as soon as all is served"),
+      OptionSpecification("pid-file", "PATH", "with --supervise: the supervisor's number"),
+      OptionSpecification(
+        "watchdog", "SECONDS", "with --supervise: kill a back-end that hangs; 0: never (20)"),
+      OptionSpecification(
+        "restart-delay", "MS", "with --supervise: the longest wait before a restart (5000)"),
       OptionSpecification("check", "open and check everything, then exit without serving"),
       OptionSpecification("json", "print the counters as JSON, a line a link, at the end"),
       OptionSpecification("quiet", "log warnings and errors only"),
@@ -69,6 +78,11 @@ public enum BackendProgram {
                       --device entropy
       ivshmem-backend --config board.conf --check
       ivshmem-backend --config board.conf --control /run/board.ctl --log-format json
+      ivshmem-backend --supervise --background --pid-file /run/cellmate.pid --config board.conf
+    Where there is no systemd, --supervise makes guests of Linux' virtio_ivshmem driver outlive the
+    back-end: the same program keeps what has to stay open and starts the back-end again. It passes
+    SIGHUP on; SIGUSR1 takes the program file anew (an update); SIGTERM ends both.
+
     SIGTERM or Ctrl-C finishes what is in flight, tells the front-ends and exits. SIGHUP reads the
     configuration file again; links whose lines did not change keep running.
     exit status: 0 stopped on request, 1 a link was lost, 2 wrong usage or cannot be opened
@@ -80,6 +94,7 @@ public enum BackendProgram {
     var record: @Sendable (LogRecord) -> Void = { writeError("\(name): \($0.line)\n") }
     do throws(UsageError) {
       let given = try CommandOptions(words, options)
+      try checkSupervision(given)
       if given.has("help") {
         writeOutput(usage + "\n")
         return 0
@@ -89,6 +104,7 @@ public enum BackendProgram {
       }
       let all = try withConfiguration(given)
       record = try recorder(all)
+      if given.has("supervise"), !given.has("check") { return try supervise(given, record) }
       var chosen = try BackendOptions(all)
       chosen.record = record
       var source: (() throws(UsageError) -> BackendOptions)?
@@ -120,7 +136,11 @@ public enum BackendProgram {
     do throws(SystemError) {
       text = try readText(path)
     } catch { throw UsageError("--config \(path): \(error.text)") }
+    let count = all.options.count
     try all.add(configuration: text, of: path, options)
+    for (name, _) in all.options[count...] where supervisionOptions.contains(name) {
+      throw UsageError("\(path): '\(name)' belongs on the command line")
+    }
     return all
   }
 

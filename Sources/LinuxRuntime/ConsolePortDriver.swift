@@ -46,7 +46,7 @@ struct ConsolePortDriver: PathDriver, ~Copyable {
   // MARK: PathDriver
 
   static var kind: DeviceKind { DeviceKind(id: ConsoleFormat.deviceID, name: "a console") }
-  static var wanted: FeatureSet { FeatureSet.consoleSize.union(.consoleMultiport) }
+  var wanted: FeatureSet { FeatureSet.consoleSize.union(.consoleMultiport) }
   var neededQueueSize: Int { console.layout.queueSize }
 
   mutating func queues(

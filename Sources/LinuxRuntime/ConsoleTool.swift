@@ -7,7 +7,7 @@ import VirtioConsole
 import Virtqueue
 
 /// `ivshmem frontend console`: this terminal, or standard input and output, on a port of a console.
-public struct ConsoleTool: Sendable {
+public struct ConsoleTool: DeviceTool, Sendable {
   /// The options of the tool.
   public static let options =
     FrontendPlace.options + [
@@ -19,7 +19,7 @@ public struct ConsoleTool: Sendable {
       ),
     ] + FrontendPlace.lastOptions
 
-  private let place: FrontendPlace
+  let place: FrontendPlace
   private let port: Int?
   private let isJSON: Bool
   private let linger: UInt64
@@ -43,16 +43,12 @@ public struct ConsoleTool: Sendable {
 
   /// Connects until Ctrl-], the end of the input or a signal; or shows the ports.
   public func run() throws(ClientError) {
-    switch place.face {
-    case .link(let link): try run(LinkDevicePath.open(link, slot: place.slot))
-    case .vhostUser(let path):
-      let bytes = ConsolePortDriver.memoryBytes(port: port) + (1 << 20)
-      try run(
-        VhostUserDevicePath.open(path: path, memoryBytes: bytes, patience: place.patience))
-    }
+    try open()
   }
 
-  private func run(_ path: consuming some DevicePath & ~Copyable) throws(ClientError) {
+  var memoryBytes: Int { ConsolePortDriver.memoryBytes(port: port) }
+
+  func drive(_ path: consuming some DevicePath & ~Copyable) throws(ClientError) {
     var path = path
     let driver = try ConsolePortDriver(port: port, &path)
     var client = DeviceClient(path, driver, place)

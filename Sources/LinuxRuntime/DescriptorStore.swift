@@ -51,19 +51,44 @@ enum DescriptorStore {
     }
   }
 
-  /// A descriptor of that name that an earlier process gave away; `nil` when there is none.
+  /// A descriptor of that name that an earlier process gave away; `nil` when there is none, or when
+  /// it was taken already.
   static func take(_ name: String) -> Descriptor? {
+    forEachPassed { number, found in
+      guard found == name, cs_claim_passed(UInt32(number - 3)) != 0 else { return nil }
+      let copy = cl_duplicate(number)
+      // Only the copy is left: it ends when its link does, and no program that is started has it.
+      cl_close(number)
+      return copy >= 0 ? Int32(truncatingIfNeeded: copy) : nil
+    }.map { Descriptor(owning: $0) }
+  }
+
+  /// Closes what an earlier process gave away and nobody has taken: a device that is in no
+  /// configuration any more must not look alive to its guest, which would wait for it for ever.
+  ///
+  /// - Returns: the names.
+  static func dropRest() -> [String] {
+    var names: [String] = []
+    _ = forEachPassed { number, name in
+      guard cs_claim_passed(UInt32(number - 3)) != 0 else { return nil }
+      cl_close(number)
+      forget(name)
+      names.append(name)
+      return nil
+    }
+    return names
+  }
+
+  /// Looks at what sd_listen_fds(3) says, until `body` answers.
+  private static func forEachPassed(_ body: (Int32, String) -> Int32?) -> Int32? {
     guard environment("LISTEN_PID") == "\(cl_process_id())",
       let names = environment("LISTEN_FDNAMES"),
       let count = environment("LISTEN_FDS").flatMap({ Int32($0, radix: 10) })
     else { return nil }
     var number: Int32 = 3
-    for found in names.split(separator: ":", omittingEmptySubsequences: false) {
+    for name in names.split(separator: ":", omittingEmptySubsequences: false) {
       guard number < 3 + min(count, 1024) else { return nil }
-      if found == name {
-        let copy = cl_duplicate(number)
-        return copy >= 0 ? Descriptor(owning: Int32(truncatingIfNeeded: copy)) : nil
-      }
+      if let answer = body(number, String(name)) { return answer }
       number += 1
     }
     return nil

@@ -9,7 +9,7 @@ protocol PathDriver: ~Copyable {
   /// What it drives.
   static var kind: DeviceKind { get }
   /// Features it uses when they are offered.
-  static var wanted: FeatureSet { get }
+  var wanted: FeatureSet { get }
   /// Descriptors it needs in every queue.
   var neededQueueSize: Int { get }
   /// The queues it uses of a device with these features and this configuration.
@@ -88,7 +88,7 @@ struct DeviceClient<Path: DevicePath & ~Copyable, Driver: PathDriver & ~Copyable
   }
 
   private mutating func setUp(until deadline: UInt64) throws(PathError) {
-    features = try path.negotiate(Driver.kind, wanted: Driver.wanted, until: deadline)
+    features = try path.negotiate(Driver.kind, wanted: driver.wanted, until: deadline)
     try readConfiguration()
     let queues: [Int]
     do throws(ClientError) {

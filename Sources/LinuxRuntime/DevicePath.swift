@@ -47,6 +47,8 @@ protocol DevicePath: ~Copyable {
 
   /// A buffer; `nil` when there is no room.
   mutating func allocate(_ count: Int, _ use: BufferUse) -> BufferSegment?
+  /// Takes a buffer back that is not in use.
+  mutating func free(_ segment: BufferSegment, _ use: BufferUse)
   /// Waits for a back-end until `deadline` (monotonic nanoseconds) and agrees on features.
   mutating func negotiate(
     _ kind: DeviceKind, wanted: FeatureSet, until deadline: UInt64

@@ -8,7 +8,7 @@ import Virtqueue
 
 extension EntropyDriver: PathDriver {
   static var kind: DeviceKind { DeviceKind(id: EntropyFormat.deviceID, name: "an entropy device") }
-  static var wanted: FeatureSet { FeatureSet() }
+  var wanted: FeatureSet { FeatureSet() }
   var neededQueueSize: Int { EntropyTool.depthLimit }
   func queues(_ features: FeatureSet, _ configuration: [UInt8]) throws(ClientError) -> [Int] { [0] }
   mutating func take(_ queue: consuming DriverQueue, at index: Int) { attach(queue: queue) }
@@ -18,7 +18,7 @@ extension EntropyDriver: PathDriver {
 }
 
 /// `ivshmem frontend entropy`: random bytes of a back-end on standard output.
-public struct EntropyTool: Sendable {
+public struct EntropyTool: DeviceTool, Sendable {
   /// The options of the tool.
   public static let options =
     FrontendPlace.options + [
@@ -32,7 +32,7 @@ public struct EntropyTool: Sendable {
   static var depthLimit: Int { 64 }
   private static var lineLength: Int { 32 }
 
-  private let place: FrontendPlace
+  let place: FrontendPlace
   private let count: UInt64
   private let depth: Int
   private let size: Int
@@ -58,16 +58,12 @@ public struct EntropyTool: Sendable {
 
   /// Writes the bytes.
   public func run() throws(ClientError) {
-    switch place.face {
-    case .link(let link): try run(LinkDevicePath.open(link, slot: place.slot))
-    case .vhostUser(let path):
-      let bytes = depth * size + (1 << 20)
-      try run(
-        VhostUserDevicePath.open(path: path, memoryBytes: bytes, patience: place.patience))
-    }
+    try open()
   }
 
-  private func run(_ path: consuming some DevicePath & ~Copyable) throws(ClientError) {
+  var memoryBytes: Int { depth * size }
+
+  func drive(_ path: consuming some DevicePath & ~Copyable) throws(ClientError) {
     var path = path
     guard let memory = path.allocate(depth * size, .fromDevice) else { throw .noRoom }
     var arena = PrivateMemory.arena(16 << 10)

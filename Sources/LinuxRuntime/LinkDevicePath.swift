@@ -22,9 +22,14 @@ struct LinkDevicePath: DevicePath, ~Copyable {
   /// What the device had announced when its configuration was read last.
   private var changeCount: UInt32 = 0
 
-  /// Joins the link.
-  static func open(_ link: LinkSpecification, slot: Int) throws(ClientError) -> LinkDevicePath {
-    let native = try openFrontEndLink(link)
+  /// Takes over a link that was joined.
+  static func open(
+    _ platform: consuming HostPlatform, _ link: LinkSpecification, slot: Int
+  ) throws(ClientError) -> LinkDevicePath {
+    let native: NativeLink<HostPlatform>
+    do throws(UsageError) {
+      native = try makeNativeLink(platform, link, side: .frontEnd)
+    } catch { throw .usage(error) }
     let plan = native.plan
     var arena = PrivateMemory.arena(1 << 20)
     let driverPool = try Self.pool(plan.driverPool, &arena)
@@ -66,6 +71,11 @@ struct LinkDevicePath: DevicePath, ~Copyable {
   mutating func allocate(_ count: Int, _ use: BufferUse) -> BufferSegment? {
     guard use == .fromDevice, devicePool != nil else { return driverPool.allocate(count) }
     return devicePool!.allocate(count)
+  }
+
+  mutating func free(_ segment: BufferSegment, _ use: BufferUse) {
+    guard use == .fromDevice, devicePool != nil else { return driverPool.free(segment) }
+    devicePool!.free(segment)
   }
 
   mutating func negotiate(

@@ -111,21 +111,6 @@ func explain(_ error: SimulatorPeerError, _ path: String, _ own: PeerID) -> Stri
   }
 }
 
-/// Opens a link for a front-end tool.
-func openFrontEndLink(
-  _ specification: LinkSpecification
-) throws(ClientError) -> NativeLink<HostPlatform> {
-  do throws(UsageError) {
-    let platform = try openPeer(specification, side: .frontEnd)
-    guard try chooseDialect(platform, specification, .frontEnd) == .native else {
-      throw UsageError(
-        "link \(specification.name): it speaks the Siemens dialect, of which only"
-          + " 'frontend block' is a front-end")
-    }
-    return try makeNativeLink(platform, specification, side: .frontEnd)
-  } catch { throw .usage(error) }
-}
-
 /// Why a device of a link could not be set up, for people.
 ///
 /// - Parameters:

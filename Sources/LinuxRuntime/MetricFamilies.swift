@@ -147,5 +147,6 @@ struct MetricWriter {
     ("cellmate_network_over_rate_total", "Frames of the driver beyond its rate."),
     ("cellmate_network_isolated_total", "Frames of the driver for a port it may not talk to."),
     ("cellmate_network_overflows_total", "Frames for the driver for which the port had no room."),
+    ("cellmate_network_absent_total", "Frames for the device while its driver was not there."),
   ]
 }

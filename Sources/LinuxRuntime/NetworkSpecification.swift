@@ -1,9 +1,10 @@
 import CommandOptions
 public import HostResources
+import LinuxSupport
 import VirtioNet
 
 /// A network device:
-/// `network,mac=ADDRESS[,switch=NAME][,tap=NAME][,rate=BYTES][,isolate][,queues=N]`.
+/// `network,mac=ADDRESS[,switch=NAME][,tap=NAME][,rate=BYTES][,isolate][,queues=N][,mtu=BYTES]`.
 public struct NetworkSpecification: Equatable, Sendable {
   /// The port at the switch.
   public private(set) var port: SwitchPortOptions
@@ -17,7 +18,7 @@ public struct NetworkSpecification: Equatable, Sendable {
   /// Parses the value of `--device`, which starts with `network`.
   init(_ text: String) throws(UsageError) {
     let keyed = try KeyedValue(
-      text, option: "device", known: ["mac", "switch", "tap", "rate", "isolate", "queues"])
+      text, option: "device", known: ["mac", "switch", "tap", "rate", "isolate", "queues", "mtu"])
     guard let mac = keyed.value("mac") else {
       throw UsageError("--device \(text): mac=ADDRESS is missing, as in mac=02:00:00:00:00:01")
     }
@@ -30,10 +31,7 @@ public struct NetworkSpecification: Equatable, Sendable {
       throw UsageError("--device \(text): \(key)=NAME is missing")
     }
     switchName = keyed.value("switch")
-    tap = keyed.value("tap")
-    if let tap, tap.utf8.count > 15 || tap.contains("/") {
-      throw UsageError("--device \(text): tap=\(tap): a name has at most 15 bytes and no slash")
-    }
+    tap = try keyed.value("tap").map { name throws(UsageError) in try Self.tapName(name) }
     port.isIsolated = keyed.value("isolate") != nil
     if let rate = keyed.value("rate") {
       guard let number = UInt64(rate), number > 0, number <= 1 << 40 else {
@@ -45,9 +43,28 @@ public struct NetworkSpecification: Equatable, Sendable {
       throw UsageError("--device \(text): queues is a number from 1 to 8")
     }
     self.pairs = pairs
+    guard let mtu = Int(keyed.value("mtu") ?? "1500"), NetFormat.mtuRange.contains(mtu) else {
+      throw UsageError("--device \(text): mtu is a number from 68 to 65535")
+    }
+    port.mtu = mtu
   }
 
-  private static func address(_ text: String) -> MACAddress? {
+  /// Checks the name of a tap.
+  static func tapName(_ name: String) throws(UsageError) -> String {
+    guard !name.isEmpty, name.utf8.count <= 15, !name.contains("/") else {
+      throw UsageError("tap \(name): a name has 1 to 15 bytes and no slash")
+    }
+    return name
+  }
+
+  /// Why a tap cannot be used, with the way out.
+  static func explain(tap error: SystemError) -> String {
+    error.text + "; taps need /dev/net/tun and CAP_NET_ADMIN, or a tap made for this user:"
+      + " ip tuntap add NAME mode tap user USER vnet_hdr"
+  }
+
+  /// An address as people write it; `nil` for anything else.
+  static func address(_ text: String) -> MACAddress? {
     let parts = text.split(separator: ":", omittingEmptySubsequences: false)
     guard parts.count == 6 else { return nil }
     var value: UInt64 = 0

@@ -137,9 +137,7 @@ extension ServedDevice {
             + " switch is full (\(NetworkSwitch.portLimit) ports)")
       case .tap(let cause):
         throw UsageError(
-          "network: tap \(network.tap ?? ""): \(cause.text); taps need /dev/net/tun and"
-            + " CAP_NET_ADMIN, or a tap made for this user: ip tuntap add NAME mode tap user USER"
-            + " vnet_hdr")
+          "network: tap \(network.tap ?? ""): \(NetworkSpecification.explain(tap: cause))")
       }
     }
   }
@@ -217,5 +215,6 @@ extension ServedDevice {
     say("overRate", port.overRate)
     say("isolated", port.isolated)
     say("overflows", port.overflows)
+    say("absent", port.absent)
   }
 }

@@ -80,6 +80,7 @@ struct VhostUserDevicePath: DevicePath, ~Copyable {
   }
 
   mutating func allocate(_ count: Int, _ use: BufferUse) -> BufferSegment? { pool.allocate(count) }
+  mutating func free(_ segment: BufferSegment, _ use: BufferUse) { pool.free(segment) }
 
   private func failed(_ error: VhostUserFrontendError) -> PathError {
     // A back-end that dies in the middle.

@@ -1,3 +1,23 @@
+/// A peer that is a virtual machine: a vfio-user socket for QEMU's `vfio-user-pci`.
+public struct MachineOptions: Sendable {
+  /// Which peer.
+  public var peer: UInt32
+  /// Where the machine connects.
+  public var path: String
+  /// INTx instead of MSI-X.
+  public var hasLine = false
+  /// The 24 bits of the class code; `nil`: as the link has it.
+  public var deviceClass: UInt32?
+  /// Where the sections lie in the guest's memory; `nil`: in BAR 2.
+  public var address: UInt64?
+
+  /// A machine with MSI-X and BAR 2.
+  public init(peer: UInt32, path: String) {
+    self.peer = peer
+    self.path = path
+  }
+}
+
 /// What a simulated link looks like and which of a platform's bad days it imitates.
 public struct SimulatorOptions: Sendable {
   /// What lies in the sections at the start.
@@ -31,6 +51,11 @@ public struct SimulatorOptions: Sendable {
   public var isUnpinnable = false
   /// Pretend the memory is Device memory, as vfio maps are on arm64.
   public var hasStrictAlignment = false
+
+  /// Peers that are virtual machines.
+  public var machines: [MachineOptions] = []
+  /// A file to make for the shared memory, which machines without BAR 2 map as their own memory.
+  public var memoryPath: String?
 
   /// Two peers, 8 MiB output sections, INTx in one-shot mode, garbage.
   public init() {}

@@ -14,23 +14,26 @@ public enum SimulatorServerError: Error, Equatable {
   case geometry(GeometryError)
 }
 
-/// The hypervisor for processes: owns the sections and the state table of one link and lets peers
-/// join over a Unix socket.
+/// The hypervisor for processes and virtual machines: owns the sections and the state table of one
+/// link and lets peers join over Unix sockets.
 ///
-/// Doorbells do not pass through it. One thread runs it; a broken or hostile peer loses its
-/// connection and nothing else happens.
+/// Doorbells between processes do not pass through it. One thread runs it; a broken or hostile
+/// peer loses its connection and nothing else happens.
 public final class SimulatorServer {
   let options: SimulatorOptions
   let geometry: LinkGeometry
   let log: (String) -> Void
   private let path: String
   private let listener: Descriptor
-  private let page: Section
-  private let states: Section
-  private var sections: [Section] = []
-  private var events: [Int32] = []
+  let page: Section
+  let memory: LinkMemory
+  private(set) var events: [Int32] = []
   private var clients: [Int32: ClientState] = [:]
-  private var holders: [Int32?]
+  /// The process that is each peer.
+  var holders: [Int32?]
+  /// State of each peer, as it was written. The table shows it; a machine can overwrite the table.
+  private(set) var stateWords: [UInt32]
+  private(set) var machines: [Machine] = []
   private let stop: Descriptor
 
   /// What is known about a connection; the descriptor is closed when it is forgotten.
@@ -58,20 +61,11 @@ public final class SimulatorServer {
     listener = try Self.listen(path)
     let peers = Int(geometry.maxPeers)
     holders = Array(repeating: nil, count: peers)
+    stateWords = Array(repeating: 0, count: peers)
     do throws(SystemError) {
       stop = try Descriptor(cl_eventfd())
       page = try Section(name: "hypervisor", size: HypervisorPage.size(maxPeers: peers + 1))
-      states = try Section(name: "state-table", size: geometry.stateTableSize)
-      if geometry.readWriteSize > 0 {
-        sections.append(try Section(name: "rw", size: geometry.readWriteSize))
-      }
-      if geometry.outputSize > 0 {
-        for _ in 0..<peers {
-          sections.append(try Section(name: "output", size: geometry.outputSize))
-        }
-      }
-      try states.seal(forbidsWriters: true)
-      for section in sections { try section.seal(forbidsWriters: false) }
+      memory = try LinkMemory(geometry, for: options)
       for _ in 0..<peers * Int(options.vectorCount) {
         events.append(Int32(try SystemError.check(cl_eventfd())))
       }
@@ -80,6 +74,12 @@ public final class SimulatorServer {
       throw .system(error, doing: "making the shared memory")
     }
     fillSections()
+    do throws(SimulatorServerError) {
+      for machine in options.machines { machines.append(try Machine(machine, of: self)) }
+    } catch {
+      _ = unsafe cl_unlink(path)
+      throw error
+    }
   }
 
   deinit {
@@ -106,8 +106,10 @@ public final class SimulatorServer {
   private func fillSections() {
     guard case .garbage(let seed) = options.contents else { return }
     var state = seed
-    for section in sections { section.scramble(&state) }
-    if options.hasStaleStates { states.scramble(&state) }
+    for section in memory.sections { section.scramble(&state) }
+    guard options.hasStaleStates else { return }
+    memory.states.scramble(&state)
+    for peer in holders.indices { stateWords[peer] = memory.states.load32(at: 4 * peer) }
   }
 
   /// Ends ``run()`` from another thread or a signal handler.
@@ -122,10 +124,13 @@ public final class SimulatorServer {
     page.store32(1, at: Int(geometry.maxPeers) * HypervisorPage.lineSize)
     for event in events { _ = cl_event_signal(event) }
     _ = unsafe cl_unlink(path)
+    for machine in machines { machine.removeSocket() }
   }
 
   /// Waits for one round of events; `false` when asked to stop.
-  private func step() -> Bool {
+  ///
+  /// - Parameter timeout: how long, in nanoseconds; negative: until something happens.
+  func step(timeout: Int64 = -1) -> Bool {
     var entries = [
       cl_poll_entry(fd: stop.number, events: 1, revents: 0),
       cl_poll_entry(fd: listener.number, events: 1, revents: 0),
@@ -133,13 +138,19 @@ public final class SimulatorServer {
     for number in clients.keys {
       entries.append(cl_poll_entry(fd: number, events: 1, revents: 0))
     }
+    let waits = machineWaits()
+    let firstWait = entries.count
+    for wait in waits { entries.append(wait.entry) }
     let ready = unsafe entries.withUnsafeMutableBufferPointer { buffer in
       guard let base = buffer.baseAddress else { return 0 }
-      return unsafe cl_poll_ns(base, UInt32(buffer.count), -1)
+      return unsafe cl_poll_ns(base, UInt32(buffer.count), timeout)
     }
     if ready < 0 { return ready == -4 }
     if entries[0].revents != 0 { return false }
-    for entry in entries.dropFirst(2) where entry.revents != 0 { serve(entry.fd) }
+    for entry in entries[2..<firstWait] where entry.revents != 0 { serve(entry.fd) }
+    for (index, wait) in waits.enumerated() where entries[firstWait + index].revents != 0 {
+      serve(wait)
+    }
     if entries[1].revents != 0 { accept() }
     return true
   }
@@ -181,13 +192,18 @@ public final class SimulatorServer {
   private func drop(_ client: ClientState, _ why: String) {
     if let peer = client.peer {
       log("peer \(peer) (pid \(holders[peer] ?? 0)) \(why)")
-      holders[peer] = nil
-      setArmed(peer, false)
-      setState(peer, 0)
+      bury(peer)
     } else {
       log("a connection \(why)")
     }
     clients[client.socket.number] = nil
+  }
+
+  /// Nobody is this peer any more.
+  func bury(_ peer: Int) {
+    holders[peer] = nil
+    setArmed(peer, false)
+    setState(peer, 0)
   }
 
   // MARK: Joining
@@ -204,7 +220,11 @@ public final class SimulatorServer {
       reply(client, .noSuchPeer, holder: 0)
       return drop(client, "(pid \(pid)) wants peer \(wanted) of \(holders.count)")
     }
-    guard let peer = wanted ?? holders.firstIndex(of: nil), holders[peer] == nil else {
+    // A place that waits for a machine is taken by those alone who ask for it.
+    let free = holders.indices.first { peer in
+      holders[peer] == nil && !machines.contains { $0.peer == peer }
+    }
+    guard let peer = wanted ?? free, holders[peer] == nil else {
       let holder = wanted.flatMap { holders[$0] } ?? 0
       reply(client, .busy, holder: holder)
       return drop(client, "(pid \(pid)) wants a peer that pid \(holder) holds")
@@ -218,7 +238,7 @@ public final class SimulatorServer {
 
   /// A peer that joins starts like a cell: not armed, state 0, no event pending; its start may
   /// throw away what the others stored.
-  private func prepare(_ peer: Int) {
+  func prepare(_ peer: Int) {
     setArmed(peer, false)
     for vector in 0..<Int(options.vectorCount) {
       let event = events[peer * Int(options.vectorCount) + vector]
@@ -229,11 +249,13 @@ public final class SimulatorServer {
     var state = UInt64(cl_random())
     for other in holders.indices where other != peer {
       let index = (geometry.readWriteSize > 0 ? 1 : 0) + other
-      sections[index].scramble(&state, limit: 4096)
+      memory.sections[index].scramble(&state, limit: 4096)
     }
   }
 
-  private func reply(_ client: ClientState, _ result: SimulatorMessage.Welcome, holder: Int32) {
+  private func reply(
+    _ client: ClientState, _ result: SimulatorMessage.Welcome, holder: Int32, mark: UInt32 = 0
+  ) {
     var words = [UInt32](repeating: 0, count: SimulatorMessage.welcomeWords)
     words[SimulatorMessage.WelcomeWord.result] = result.rawValue
     words[SimulatorMessage.WelcomeWord.holder] = UInt32(bitPattern: holder)
@@ -245,6 +267,7 @@ public final class SimulatorServer {
       words[SimulatorMessage.WelcomeWord.vectors] = options.vectorCount
       words[SimulatorMessage.WelcomeWord.flags] = flags
       words[SimulatorMessage.WelcomeWord.deviceClass] = deviceClass(of: client.peer)
+      words[SimulatorMessage.WelcomeWord.mark] = mark
       func set(_ size: Int, _ word: Int) {
         words[word] = UInt32(truncatingIfNeeded: size)
         words[word + 1] = UInt32(truncatingIfNeeded: size >> 32)
@@ -267,7 +290,7 @@ public final class SimulatorServer {
 
   /// As in the shipped configurations: peer 0 is the back-end of a virtio link, peer 1 the
   /// front-end.
-  private func deviceClass(of peer: Int?) -> UInt32 {
+  func deviceClass(of peer: Int?) -> UInt32 {
     guard let peer, let type = options.virtioDevice else { return 0 }
     return (peer == 0 ? 0xff_c000 : 0xff_8000) | UInt32(type)
   }
@@ -276,6 +299,7 @@ public final class SimulatorServer {
     (options.isOneShot ? SimulatorMessage.Flag.oneShot : 0)
       | (options.isUnpinnable ? SimulatorMessage.Flag.unpinnable : 0)
       | (options.hasStrictAlignment ? SimulatorMessage.Flag.strictAlignment : 0)
+      | (memory.whole != nil ? SimulatorMessage.Flag.oneDescriptor : 0)
   }
 
   /// What a peer gets: the hypervisor's page, the state table to read, each section with the
@@ -291,7 +315,8 @@ public final class SimulatorServer {
     }
     // An observer, which is nobody's peer, may write nothing at all.
     if peer == nil { readOnly(page) } else { numbers.append(page.number) }
-    readOnly(states)
+    let sections = memory.sections
+    readOnly(memory.states)
     var index = 0
     if geometry.readWriteSize > 0 {
       if peer == nil { readOnly(sections[0]) } else { numbers.append(sections[0].number) }
@@ -319,8 +344,8 @@ public final class SimulatorServer {
     var value: UInt32 = 0
     switch request {
     case .writeState: setState(peer, words[1])
-    case .rejoin: return self.reply(client, .ok, holder: 0)
-    case .readState, .status: value = states.load32(at: 4 * peer)
+    case .rejoin: return self.reply(client, .ok, holder: 0, mark: words[1])
+    case .readState, .status: value = stateWords[peer]
     }
     var reply: [UInt32] = [words[0], value]
     let sent = unsafe reply.withUnsafeMutableBytes { bytes -> Int in
@@ -332,16 +357,23 @@ public final class SimulatorServer {
 
   /// ivshmem-v2: the state goes into the table; a changed value interrupts every other peer that
   /// is armed.
-  private func setState(_ peer: Int, _ value: UInt32) {
-    guard states.load32(at: 4 * peer) != value else { return }
-    states.store32(value, at: 4 * peer)
-    for other in holders.indices where other != peer && holders[other] != nil { interrupt(other) }
+  func setState(_ peer: Int, _ value: UInt32) {
+    memory.states.store32(value, at: 4 * peer)
+    guard stateWords[peer] != value else { return }
+    stateWords[peer] = value
+    for other in holders.indices where other != peer && holders[other] != nil {
+      interrupt(other, 0)
+    }
   }
 
-  private func interrupt(_ peer: Int) {
+  /// Delivers to a peer that is armed; the caller has checked that there is such a peer.
+  func interrupt(_ peer: Int, _ vector: UInt16) {
+    guard UInt32(vector) < options.vectorCount else { return }
     let line = peer * HypervisorPage.lineSize
+    let disarms = HypervisorPage.Delivery.disarms(
+      page.load32(at: line + HypervisorPage.delivery), link: options.isOneShot)
     let wasArmed =
-      options.isOneShot
+      disarms
       ? page.exchange32(0, at: line + HypervisorPage.armed)
       : page.load32(at: line + HypervisorPage.armed)
     guard wasArmed & 1 != 0 else {
@@ -349,10 +381,15 @@ public final class SimulatorServer {
       return
     }
     page.count(at: line + HypervisorPage.delivered)
-    _ = cl_event_signal(events[peer * Int(options.vectorCount)])
+    if deliver(vector, toMachine: peer) { return }
+    _ = cl_event_offer(events[peer * Int(options.vectorCount) + Int(vector)])
   }
 
-  private func setArmed(_ peer: Int, _ isArmed: Bool) {
+  func isArmed(_ peer: Int) -> Bool {
+    page.load32(at: peer * HypervisorPage.lineSize + HypervisorPage.armed) & 1 != 0
+  }
+
+  func setArmed(_ peer: Int, _ isArmed: Bool) {
     _ = page.exchange32(
       isArmed ? 1 : 0, at: peer * HypervisorPage.lineSize + HypervisorPage.armed)
   }

@@ -26,7 +26,8 @@ public enum SimulatorMessage {
     /// Text about the link, for `ivshmem-sim status`.
     case status = 3
     /// On a connection that joined before and was kept open: the welcome and its descriptors once
-    /// more, for another process. State and everything else stay as they are.
+    /// more, for another process. State and everything else stay as they are. The value comes back
+    /// in the welcome: what is answered to an earlier process may lie before it.
     case rejoin = 4
   }
 
@@ -36,8 +37,8 @@ public enum SimulatorMessage {
     case join(PeerID?)
     /// As nobody.
     case observe
-    /// As the peer that this connection joined as.
-    case rejoin
+    /// As the peer that this connection joined as; the answer has to bear this mark.
+    case rejoin(UInt32)
 
     /// The first message.
     var words: InlineArray<2, UInt32> {
@@ -45,7 +46,7 @@ public enum SimulatorMessage {
       case .join(let peer):
         [SimulatorMessage.magic, peer.map { UInt32($0.rawValue) } ?? SimulatorMessage.anyPeer]
       case .observe: [SimulatorMessage.magic, SimulatorMessage.observer]
-      case .rejoin: [Request.rejoin.rawValue, SimulatorMessage.magic]
+      case .rejoin(let mark): [Request.rejoin.rawValue, mark]
       }
     }
   }
@@ -70,6 +71,8 @@ public enum SimulatorMessage {
     public static let unpinnable: UInt32 = 2
     /// Pretend the memory is Device memory.
     public static let strictAlignment: UInt32 = 4
+    /// All sections are in one descriptor: each lies at its offset in the link, not at 0.
+    public static let oneDescriptor: UInt32 = 8
   }
 
   /// Words of the welcome: result, id, maxPeers, vectors, flags, holder pid, then three 64-bit
@@ -95,6 +98,8 @@ public enum SimulatorMessage {
     public static let output = 10
     /// PCI class code of the peer's device; 0 when the link has none.
     public static let deviceClass = 12
+    /// The mark of a request to rejoin, else 0.
+    public static let mark = 13
   }
 }
 
@@ -109,10 +114,26 @@ public enum HypervisorPage {
   public static let lineSize = 128
   /// u32: Interrupt Control, bit 0.
   public static let armed = 0
+  /// u32: a ``Delivery``.
+  public static let delivery = 4
   /// u64: doorbells and state changes delivered to this peer.
   public static let delivered = 64
   /// u64: those that were dropped because the peer was not armed.
   public static let dropped = 72
+  /// What a delivery does to Interrupt Control of the peer.
+  public enum Delivery {
+    /// What the link's flags say.
+    public static let asLink: UInt32 = 0
+    /// It stays as it is.
+    public static let lasting: UInt32 = 1
+    /// It is cleared.
+    public static let oneShot: UInt32 = 2
+    /// Whether it is cleared.
+    public static func disarms(_ word: UInt32, link: Bool) -> Bool {
+      word == asLink ? link : word == oneShot
+    }
+  }
+
   /// Bytes of the page for a number of peers.
   public static func size(maxPeers: Int) -> Int { (maxPeers * lineSize + 4095) & ~4095 }
 }

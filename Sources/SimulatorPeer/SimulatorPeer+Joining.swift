@@ -78,7 +78,9 @@ extension SimulatorPeer {
     }
     let mapping: Mapping
     do throws(SystemError) {
-      mapping = try map(geometry, asObserver ? nil : PeerID(UInt16(id)), descriptors)
+      mapping = try map(
+        geometry, asObserver ? nil : PeerID(UInt16(id)), descriptors,
+        isOne: word(SimulatorMessage.WelcomeWord.flags) & SimulatorMessage.Flag.oneDescriptor != 0)
     } catch {
       close(&descriptors)
       throw .mapping(error)
@@ -98,29 +100,27 @@ extension SimulatorPeer {
   ) throws(SimulatorPeerError) -> Greeting {
     let wanted: PeerID?
     if case .join(let peer) = start { wanted = peer } else { wanted = nil }
+    var greeting = Greeting(words: InlineArray(repeating: 0), descriptors: Numbers())
+    var mark: UInt32 = 0
+    if case .rejoin(let number) = start {
+      mark = number
+      // Answers that earlier holders of the connection did not live to take. The server gives up
+      // a peer that lets too many lie.
+      for _ in 0..<leftoverLimit where receive(socket, &greeting, isWaiting: false) < 0 { break }
+    }
     var hello = start.words
     // SAFETY: eight bytes are eight bytes.
     let sent = unsafe withUnsafeMutablePointer(to: &hello) {
       unsafe cl_send(socket.number, $0, 8, nil, 0)
     }
     guard sent == 8 else { throw .noServer(SystemError(Int32(truncatingIfNeeded: -sent))) }
-    var greeting = Greeting(words: InlineArray(repeating: 0), descriptors: Numbers())
-    var count: UInt32 = 0
-    var got = -4
-    // An answer that an earlier holder of the connection did not live to take comes first: 8 bytes.
-    var leftovers = start == .rejoin ? 4 : 0
-    while got == -4 || got == 8 && leftovers > 0 {
-      if got == 8 { leftovers -= 1 }
-      // SAFETY: the buffers have the stated sizes; cl_receive bounds the descriptors.
-      got = unsafe withUnsafeMutablePointer(to: &greeting.words) { words in
-        unsafe withUnsafeMutablePointer(to: &greeting.descriptors.numbers) { numbers in
-          unsafe cl_receive(
-            socket.number, words, 64,
-            UnsafeMutableRawPointer(numbers).assumingMemoryBound(to: Int32.self), &count, 0)
-        }
+    var got = receive(socket, &greeting, isWaiting: true)
+    if mark != 0 {
+      for _ in 0..<leftoverLimit
+      where got == 8 || got == 64 && greeting.words[SimulatorMessage.WelcomeWord.mark] != mark {
+        got = receive(socket, &greeting, isWaiting: true)
       }
     }
-    greeting.descriptors.count = Int(count)
     guard got == 64 else {
       close(&greeting.descriptors)
       throw .badWelcome(got)
@@ -137,37 +137,59 @@ extension SimulatorPeer {
     }
   }
 
+  /// The most messages to an earlier holder that are passed over: more than a socket holds.
+  private static var leftoverLimit: Int { 64 }
+
+  /// Takes one message, in place of what `greeting` had; its size or -errno.
+  private static func receive(
+    _ socket: borrowing Descriptor, _ greeting: inout Greeting, isWaiting: Bool
+  ) -> Int {
+    close(&greeting.descriptors)
+    var count: UInt32 = 0
+    var got = -4
+    while got == -4 {
+      // SAFETY: the buffers have the stated sizes; cl_receive bounds the descriptors.
+      got = unsafe withUnsafeMutablePointer(to: &greeting.words) { words in
+        unsafe withUnsafeMutablePointer(to: &greeting.descriptors.numbers) { numbers in
+          unsafe cl_receive(
+            socket.number, words, 64,
+            UnsafeMutableRawPointer(numbers).assumingMemoryBound(to: Int32.self), &count,
+            isWaiting ? 0 : 0x40)  // MSG_DONTWAIT
+        }
+      }
+    }
+    greeting.descriptors.count = Int(count)
+    return got
+  }
+
   /// Maps the hypervisor's page, then every section at its place with its rights, between guards.
+  ///
+  /// - Parameter isOne: the sections' descriptors stand for all of the memory.
   static func map(
-    _ geometry: LinkGeometry, _ own: PeerID?, _ descriptors: Numbers
+    _ geometry: LinkGeometry, _ own: PeerID?, _ descriptors: Numbers, isOne: Bool
   ) throws(SystemError) -> Mapping {
     let pageSize = HypervisorPage.size(maxPeers: Int(geometry.maxPeers) + 1)
     var error: Int32 = 0
     guard let page = unsafe cl_reserve(pageSize, &error) else { throw SystemError(error) }
     let size = geometry.totalSize + 2 * guardSize
     guard let reservation = unsafe cl_reserve(size, &error) else { throw SystemError(error) }
-    // SAFETY: every section lies inside the reservation, as the geometry was checked.
-    let base = unsafe reservation + guardSize
     _ = try SystemError.check(
       unsafe cl_map_at(page, pageSize, own == nil ? 0 : 1, descriptors.numbers[0]))
-    _ = try SystemError.check(
-      unsafe cl_map_at(base, geometry.stateTableSize, 0, descriptors.numbers[1]))
-    var next = 2
-    if geometry.readWriteSize > 0 {
+    var next = 1
+    func map(_ section: Range<Int>, isWritable: Bool) throws(SystemError) {
+      // SAFETY: every section lies inside the reservation, as the geometry was checked.
+      let place = unsafe reservation + guardSize + section.lowerBound
       _ = try SystemError.check(
-        unsafe cl_map_at(
-          base + geometry.readWrite.lowerBound, geometry.readWriteSize, own == nil ? 0 : 1,
-          descriptors.numbers[next]))
+        unsafe cl_map_view_at(
+          place, section.count, isWritable ? 1 : 0, descriptors.numbers[next],
+          isOne ? UInt64(section.lowerBound) : 0))
       next += 1
     }
+    try map(0..<geometry.stateTableSize, isWritable: false)
+    if geometry.readWriteSize > 0 { try map(geometry.readWrite, isWritable: own != nil) }
     if geometry.outputSize > 0 {
       for peer in 0..<UInt16(geometry.maxPeers) {
-        let section = geometry.output(of: PeerID(peer))
-        _ = try SystemError.check(
-          unsafe cl_map_at(
-            base + section.lowerBound, section.count, PeerID(peer) == own ? 1 : 0,
-            descriptors.numbers[next]))
-        next += 1
+        try map(geometry.output(of: PeerID(peer)), isWritable: PeerID(peer) == own)
       }
     }
     return unsafe Mapping(

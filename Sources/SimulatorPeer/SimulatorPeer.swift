@@ -63,7 +63,7 @@ public struct SimulatorPeer: Platform, ~Copyable {
   /// Goes on with a connection that a peer of another life has joined and somebody has kept open:
   /// the same peer, whose State was never 0.
   public init(adopting connection: consuming Descriptor) throws(SimulatorPeerError) {
-    let joined = try Self.join(connection, .rejoin)
+    let joined = try Self.join(connection, .rejoin(UInt32(truncatingIfNeeded: cl_random()) | 1))
     self.init(joined, connection)
   }
 
@@ -171,8 +171,10 @@ extension SimulatorPeer {
     guard vector.rawValue < vectorCount, UInt32(peer.rawValue) < geometry.maxPeers else { return }
     let target = unsafe line(peer)
     // The exchange is a full barrier: earlier stores are visible before the interrupt.
+    let disarms = HypervisorPage.Delivery.disarms(
+      unsafe cl_word_load(target + HypervisorPage.delivery), link: isOneShot)
     let wasArmed =
-      isOneShot
+      disarms
       ? unsafe cl_word_exchange(target + HypervisorPage.armed, 0)
       : unsafe cl_word_load(target + HypervisorPage.armed)
     guard wasArmed & 1 != 0 else {

@@ -145,6 +145,7 @@ public struct NetDevice<Host: NetHost & ~Copyable>: DeviceModel, ~Copyable {
     offloads = self.features.intersection(.netGuestOffloads)
     isStarted = true
     isLookDue = true
+    host.setActive(true)
   }
 
   /// Forgets the driver: its filter, its address, its frames.
@@ -160,6 +161,7 @@ public struct NetDevice<Host: NetHost & ~Copyable>: DeviceModel, ~Copyable {
       address = host.address
       _ = host.setAddress(address)
     }
+    if isStarted { host.setActive(false) }
     features = FeatureSet()
     offloads = FeatureSet()
     activePairs = 1

@@ -17,7 +17,7 @@ extension NetDriver {
     let place = NetQueue.receive(pair: pair)
     guard isAttached(place) else { return 0 }
     // Bounded: each buffer is taken at most once.
-    for _ in 0..<layout.depth {
+    for _ in 0..<layout.receiveDepth {
       guard let used = try queues[place.index(pairs: layout.pairs)].takeUsed() else { return 0 }
       guard add(Int(used.token), Int(used.written), pair) else { continue }
       let length = assemble(into: &frame, &offload, pair)
@@ -39,11 +39,11 @@ extension NetDriver {
       release(pair)
       return false
     }
-    parts[pair * layout.depth + state.partCount] = NetDriverPart(token: token, count: count)
+    parts[pair * layout.receiveDepth + state.partCount] = NetDriverPart(token: token, count: count)
     state.partCount += 1
     if isFirst { state.partsWanted = partsWanted(token, pair) }
     pairs[pair] = state
-    guard state.partsWanted > 0, state.partsWanted <= layout.depth else {
+    guard state.partsWanted > 0, state.partsWanted <= layout.receiveDepth else {
       counters.badFrames &+= 1
       release(pair)
       return false
@@ -64,7 +64,7 @@ extension NetDriver {
   /// Gives the buffers of the frame back to the device.
   private mutating func release(_ pair: Int) {
     for index in 0..<pairs[pair].partCount {
-      offer(parts[pair * layout.depth + index].token, pair)
+      offer(parts[pair * layout.receiveDepth + index].token, pair)
     }
     pairs[pair].partCount = 0
   }
@@ -80,16 +80,18 @@ extension NetDriver {
     into frame: inout MutableSpan<UInt8>, _ offload: inout FrameOffload, _ pair: Int
   ) -> Int {
     var length = -NetFormat.headerSize
-    for index in 0..<pairs[pair].partCount { length += parts[pair * layout.depth + index].count }
+    for index in 0..<pairs[pair].partCount {
+      length += parts[pair * layout.receiveDepth + index].count
+    }
     guard length <= frame.count else {
       counters.tooLong &+= 1
       return 0
     }
-    let first = receiveBuffer(parts[pair * layout.depth].token, pair).offset
+    let first = receiveBuffer(parts[pair * layout.receiveDepth].token, pair).offset
     var header = readHeader(first)
     var done = 0
     for index in 0..<pairs[pair].partCount {
-      let part = parts[pair * layout.depth + index]
+      let part = parts[pair * layout.receiveDepth + index]
       let skip = index == 0 ? NetFormat.headerSize : 0
       let start = receiveBuffer(part.token, pair).offset
       var rest = frame._mutatingExtracting(done..<done + part.count - skip)

@@ -9,6 +9,8 @@ struct NetDriverPair: BitwiseCopyable {
   /// Buffers of the frame that is being put together, and how many it will have.
   var partCount = 0
   var partsWanted = 0
+  /// Whether a frame found no free buffer, so that the next one that comes back is waited for.
+  var isStarved = false
 }
 
 /// A buffer of a received frame.
@@ -52,7 +54,8 @@ public struct NetDriver: ~Copyable {
   ) {
     precondition(out.count >= layout.outBytes && into.count >= layout.inBytes)
     guard let pairs = arena.table(of: layout.pairs, initial: NetDriverPair()),
-      let parts = arena.table(of: layout.pairs * layout.depth, initial: NetDriverPart()),
+      let parts = arena.table(
+        of: layout.pairs * layout.receiveDepth, initial: NetDriverPart()),
       let queues = PrivateStore<DriverQueue>(count: layout.queueCount, in: &arena)
     else { return nil }
     self.layout = layout
@@ -101,7 +104,7 @@ public struct NetDriver: ~Copyable {
       pair.freeBuffers = layout.depth == 64 ? .max : 1 << UInt64(layout.depth) - 1
       pairs[index] = pair
       guard isAttached(.receive(pair: index)) else { continue }
-      for token in 0..<layout.depth { offer(token, index) }
+      for token in 0..<layout.receiveDepth { offer(token, index) }
     }
   }
 
@@ -120,7 +123,7 @@ public struct NetDriver: ~Copyable {
 
   func receiveBuffer(_ token: Int, _ pair: Int) -> BufferSegment {
     into.slice(
-      from: (pair * layout.depth + token) * layout.receiveSize, count: layout.receiveSize)
+      from: (pair * layout.receiveDepth + token) * layout.receiveSize, count: layout.receiveSize)
   }
 
   private func sendBuffer(_ token: Int, _ pair: Int) -> BufferSegment {
@@ -133,7 +136,7 @@ public struct NetDriver: ~Copyable {
   }
 
   var answerBuffer: BufferSegment {
-    into.slice(from: layout.pairs * layout.depth * layout.receiveSize, count: 1)
+    into.slice(from: layout.pairs * layout.receiveDepth * layout.receiveSize, count: 1)
   }
 
   /// A queue that the device broke takes nothing; the error comes out where used chains are taken.
@@ -170,7 +173,11 @@ public struct NetDriver: ~Copyable {
     precondition(frame.count <= layout.sendSize - NetFormat.headerSize)
     guard isAttached(.transmit(pair: pair)) else { return false }
     try reclaim(pair)
-    guard pairs[pair].freeBuffers != 0 else { return false }
+    guard pairs[pair].freeBuffers != 0 else {
+      setStarved(pair, true)
+      return false
+    }
+    if pairs[pair].isStarved { setStarved(pair, false) }
     let token = pairs[pair].freeBuffers.trailingZeroBitCount
     free(pair, pairs[pair].freeBuffers & (pairs[pair].freeBuffers &- 1))
     let buffer = sendBuffer(token, pair)
@@ -197,6 +204,27 @@ public struct NetDriver: ~Copyable {
     pairs[pair] = entry
   }
 
+  /// Frames that the device has not taken yet; while there are some, it is asked to notify when it
+  /// takes one.
+  ///
+  /// - Throws: what the device did wrong on a queue: reset it and set it up again.
+  public mutating func unsentCount() throws(QueueError) -> Int {
+    var count = 0
+    for pair in 0..<layout.pairs where isAttached(.transmit(pair: pair)) {
+      try reclaim(pair)
+      let busy = layout.depth - pairs[pair].freeBuffers.nonzeroBitCount
+      if busy > 0 { setStarved(pair, true) }
+      count += busy
+    }
+    return count
+  }
+
+  private func setStarved(_ pair: Int, _ isStarved: Bool) {
+    var entry = pairs[pair]
+    entry.isStarved = isStarved
+    pairs[pair] = entry
+  }
+
   private mutating func reclaim(_ pair: Int) throws(QueueError) {
     let index = NetQueue.transmit(pair: pair).index(pairs: layout.pairs)
     for _ in 0..<layout.depth {
@@ -217,18 +245,30 @@ public struct NetDriver: ~Copyable {
     return wanted
   }
 
-  /// Whether the device has returned something that was not yet taken.
+  /// Whether the caller waits for what the device returns on a queue: on one for frames to be sent
+  /// only while a frame found no room, on the one for commands only while a command is open.
+  private func isAwaited(_ index: Int) -> Bool {
+    guard queues.isOccupied(index) else { return false }
+    switch NetQueue(index: index, pairs: layout.pairs) {
+    case .receive: return true
+    case .transmit(let pair): return pairs[pair].isStarved
+    case .control: return isCommandOpen
+    case nil: return false
+    }
+  }
+
+  /// Whether the device has returned something that the caller waits for.
   public var hasCompletion: Bool {
-    for index in 0..<queues.count where queues.isOccupied(index) {
+    for index in 0..<queues.count where isAwaited(index) {
       if queues[index].hasPending() { return true }
     }
     return false
   }
 
-  /// Asks the device for notifications; the caller does one full fence, then looks at
-  /// ``hasCompletion`` before it sleeps.
+  /// Asks the device for notifications of what the caller waits for; the caller does one full
+  /// fence, then looks at ``hasCompletion`` before it sleeps.
   public mutating func armNotifications() {
-    for index in 0..<queues.count where queues.isOccupied(index) {
+    for index in 0..<queues.count where isAwaited(index) {
       queues[index].armNotifications()
     }
   }

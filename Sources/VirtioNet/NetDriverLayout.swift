@@ -23,17 +23,21 @@ public struct NetDriverCounters: Equatable, Sendable {
 public struct NetDriverLayout: Equatable, Sendable {
   /// Queue pairs, 1 ... ``NetFormat/pairLimit``.
   public let pairs: Int
-  /// Buffers a pair in each direction, 1 ... 64.
+  /// Buffers a pair for frames to be sent, 1 ... 64.
   public let depth: Int
+  /// Buffers a pair for received frames, 1 ... 256.
+  public let receiveDepth: Int
   /// Bytes of a buffer for a frame to be sent, with the header.
   public let sendSize: Int
   /// Bytes of a buffer for a received frame, with the header. Without mergeable buffers a frame
   /// has to fit one; with them it may take several.
   public let receiveSize: Int
 
-  /// States the sizes.
-  public init(pairs: Int, depth: Int, sendSize: Int, receiveSize: Int) {
+  /// States the sizes; as many buffers in each direction unless `receiveDepth` says otherwise.
+  public init(pairs: Int, depth: Int, sendSize: Int, receiveSize: Int, receiveDepth: Int? = nil) {
     precondition(pairs > 0 && pairs <= NetFormat.pairLimit && depth > 0 && depth <= 64)
+    self.receiveDepth = receiveDepth ?? depth
+    precondition(self.receiveDepth > 0 && self.receiveDepth <= 256)
     precondition(sendSize >= NetFormat.headerSize + NetFormat.etherSize && sendSize <= 1 << 17)
     precondition(receiveSize >= NetFormat.headerSize && receiveSize <= 1 << 17)
     self.pairs = pairs
@@ -48,11 +52,11 @@ public struct NetDriverLayout: Equatable, Sendable {
   /// Bytes the driver needs where it may write and the device may read.
   public var outBytes: Int { pairs * depth * sendSize + Self.commandSize }
   /// Bytes the driver needs where the device may write.
-  public var inBytes: Int { pairs * depth * receiveSize + 1 }
+  public var inBytes: Int { pairs * receiveDepth * receiveSize + 1 }
   /// Queues the driver uses.
   public var queueCount: Int { 2 * pairs + 1 }
   /// Descriptors the driver needs in every queue.
-  public var queueSize: Int { max(depth, 2) }
+  public var queueSize: Int { max(depth, receiveDepth, 2) }
 }
 
 /// The configuration space of a device, as a driver reads it (VIRTIO 1.4, 5.1.4): fields of

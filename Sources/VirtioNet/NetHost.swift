@@ -26,6 +26,9 @@ public protocol NetHost: ~Copyable {
   mutating func takeEvents() -> Bool
   /// Whether the network has forgotten where the device is; once a time.
   mutating func takeAnnouncementRequest() -> Bool
+  /// The driver has come, or gone: while it is away, frames for it are dropped and not kept, and
+  /// those that wait are dropped too.
+  mutating func setActive(_ isActive: Bool)
   /// Asks for another look soon: the device has put something off.
   func requestLook()
   /// Reads the next frame and what is undone in it, which fits the frame; returns its length, 0

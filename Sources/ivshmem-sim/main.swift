@@ -1,4 +1,5 @@
-// ivshmem-sim: plays the hypervisor for processes. It only composes; the rules are in `Simulator`.
+// ivshmem-sim: plays the hypervisor for processes and virtual machines. It only composes;
+// the rules are in `Simulator`.
 import CLinux
 import CommandOptions
 import LinuxSupport
@@ -19,6 +20,9 @@ let specifications = [
     "virtio", "TYPE",
     "PCI classes as for Linux' virtio_ivshmem, peer 0 the back-end: block, console, net or 1 to 255"
   ),
+  OptionSpecification(
+    "vfio-user", "PATH,peer=N", "peer N may be a QEMU machine, connecting to PATH; once for each"),
+  OptionSpecification("memory", "FILE", "make the shared memory as a file that a machine can map"),
   OptionSpecification("unpinnable", "pretend the memory cannot be pinned (as UIO maps)"),
   OptionSpecification("device-alignment", "pretend unaligned accesses fault (as vfio on arm64)"),
   OptionSpecification("quiet", "no log lines"),
@@ -29,13 +33,23 @@ let usage = """
   usage: ivshmem-sim --socket PATH [options]
          ivshmem-sim draw map|start-up [options]      pictures of a link; draw --help
 
-  Offers one ivshmem-v2 link to processes: sections with the rights they have under Jailhouse,
-  enforced by the kernel; a state table; doorbells that are lost while the target is not armed.
+  Offers one ivshmem-v2 link to processes and QEMU machines: sections with the rights they have
+  under Jailhouse; a state table; doorbells that are lost while the target is not armed. The kernel
+  enforces the rights, unless a machine may be a peer: a machine maps all sections writable.
 
   \(CommandOptions.help(specifications))
 
+  behind --vfio-user PATH,peer=N:
+    ,intx                     the device has INTx instead of MSI-X
+    ,class=0xNNNNNN           its PCI class code (default: --virtio's, else 0xff434d)
+    ,address=0xN              it has no BAR 2: the sections lie there in the guest's memory, which
+                              QEMU maps from the file of --memory
+
   example: ivshmem-sim --socket /tmp/link.sock --output 16M &
            ivshmem-backend --link sim:/tmp/link.sock --device block,file=disk.img
+  with QEMU: ivshmem-sim --socket /tmp/link.sock --vfio-user /tmp/vm.sock,peer=1 &
+           qemu-system-x86_64 -M q35 -device intel-iommu,intremap=on,caching-mode=on -device
+           '{"driver":"vfio-user-pci","socket":{"type":"unix","path":"/tmp/vm.sock"}}' ...
   exit status: 0 stopped by a signal, 1 system error, 2 wrong usage or socket in use
   """
 
@@ -61,6 +75,8 @@ func makeOptions(_ given: CommandOptions) throws(UsageError) -> SimulatorOptions
   }
   options.isUnpinnable = given.has("unpinnable")
   options.hasStrictAlignment = given.has("device-alignment")
+  options.machines = try Machines.parse(given, peers: options.maxPeers)
+  options.memoryPath = given.value("memory")
   return options
 }
 
@@ -98,7 +114,12 @@ func run() -> Int32 {
       }
     }
     cl_catch_stop(server.stopEvent)
-    if !isQuiet { say("link at \(path), \(options.maxPeers) peers") }
+    if !isQuiet {
+      say("link at \(path), \(options.maxPeers) peers")
+      for machine in options.machines { say(Machines.describe(machine, options)) }
+      if let file = options.memoryPath { say("shared memory: \(file), \(server.memorySize) bytes") }
+      if server.hasMachines { say("note: \(Machines.rightsWarning)") }
+    }
     server.run()
     return 0
   } catch {

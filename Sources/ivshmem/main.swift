@@ -19,6 +19,9 @@ let usage = """
     ivshmem frontend console --link sim:PATH        connect this terminal to a console device
     ivshmem frontend entropy --link sim:PATH --bytes N
                                                     random bytes to standard output
+    ivshmem frontend network ACTION --link sim:PATH
+                                                    drive a network device; ACTION:
+                                                    \(NetworkTool.actions)
     ivshmem status --link sim:PATH [--json]         registers, queues, counters; read-only
     ivshmem backend ACTION --control PATH           ask a running ivshmem-backend;
                                                     ACTION: \(ControlTool.actions)
@@ -35,6 +38,9 @@ let usage = """
   options of frontend entropy:
   \(CommandOptions.help(EntropyTool.options))
 
+  options of frontend network:
+  \(CommandOptions.help(NetworkTool.options))
+
   options of status:
   \(CommandOptions.help(StatusTool.options))
 
@@ -48,6 +54,8 @@ let usage = """
     ivshmem frontend console --link sim:/tmp/link.sock --slot 1 --port 2
     echo hello | ivshmem frontend console --vhost-user /run/console.sock
     ivshmem frontend entropy --link sim:/tmp/link.sock --slot 2 --bytes 32 --hex
+    ivshmem frontend network bridge --link sim:/tmp/link.sock --tap cell0
+    ivshmem frontend network receive --link sim:/tmp/link.sock --count 1000
     ivshmem status --link sim:/tmp/link.sock --json
     ivshmem backend reload --control /run/ivshmem-backend/board.ctl
   A console ends with Ctrl-], or some time after the end of a piped input. Where it has several
@@ -88,9 +96,15 @@ func frontend(_ words: [String]) throws(ClientError) {
   case "entropy":
     guard let given = try parse(rest, EntropyTool.options) else { return }
     try checked { () throws(UsageError) in try EntropyTool(given) }.run()
+  case "network":
+    guard let given = try parse(rest, NetworkTool.options) else { return }
+    guard given.arguments.count == 1 else {
+      throw .usage(UsageError("frontend network needs one action: \(NetworkTool.actions)"))
+    }
+    try checked { () throws(UsageError) in try NetworkTool(given.arguments[0], given) }.run()
   case let found:
     throw .usage(
-      UsageError("frontend drives: block, console, entropy; got '\(found ?? "nothing")'"))
+      UsageError("frontend drives: block, console, entropy, network; got '\(found ?? "nothing")'"))
   }
 }
 

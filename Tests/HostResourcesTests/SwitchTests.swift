@@ -29,12 +29,14 @@ final class TestPort {
     var options = SwitchPortOptions(address: SwitchTests.station(number))
     options.isIsolated = isIsolated
     options.bytesPerSecond = rate
-    guard let host = owner.join(options, wakeDescriptor: Int32(cl_eventfd())) else { return nil }
+    guard var host = owner.join(options, wakeDescriptor: Int32(cl_eventfd())) else { return nil }
+    host.setActive(true)
     return TestPort(host, options.address)
   }
 
   var counters: SwitchPortCounters { host.counters }
   func hasNews() -> Bool { host.takeEvents() }
+  func setActive(_ isActive: Bool) { host.setActive(isActive) }
   func setAddress(_ address: MACAddress) -> Bool { host.setAddress(address) }
   func send(_ frame: [UInt8]) -> Bool { host.send(frame.span, FrameOffload()) == .taken }
 
@@ -122,6 +124,21 @@ struct FarEnd: ~Copyable {
     #expect(one.send(to: Self.station(99)))
     #expect(one.receive() == nil && two.receive() == nil && three.receive() == nil)
     #expect(TestPort.make(owner, 2) == nil)
+  }
+
+  /// What was sent to a driver is not for the one that comes after it.
+  @Test func anAbsentDriverGetsNothingLater() throws {
+    let owner = NetworkSwitch()
+    let one = try #require(TestPort.make(owner, 1))
+    let two = try #require(TestPort.make(owner, 2))
+    #expect(one.send(to: two.address, [1]))
+    two.setActive(false)
+    #expect(one.send(to: two.address, [2]))
+    two.setActive(true)
+    #expect(two.receive() == nil)
+    #expect(two.counters.absent == 2)
+    #expect(one.send(to: two.address, [3]))
+    #expect(two.receive()?.last == 3)
   }
 
   @Test func nobodyIsSomebodyElse() throws {

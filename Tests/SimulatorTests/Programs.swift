@@ -6,6 +6,7 @@ final class Program {
   let process = Process()
   private let output = Pipe()
   private let errors = Pipe()
+  private var said = Data()
   let input = Pipe()
 
   init(_ name: String, _ arguments: [String]) throws {
@@ -25,10 +26,20 @@ final class Program {
     try input.fileHandleForWriting.close()
   }
 
+  /// Waits until standard error says `text`; whether it did before it ended.
+  func waits(for text: String) -> Bool {
+    while true {
+      let more = errors.fileHandleForReading.availableData
+      said += more
+      if String(decoding: said, as: UTF8.self).contains(text) { return true }
+      if more.isEmpty { return false }
+    }
+  }
+
   /// Waits for the end; status, standard output, standard error.
   func end() throws -> (status: Int32, output: String, errors: String) {
     let text = try output.fileHandleForReading.readToEnd() ?? Data()
-    let said = try errors.fileHandleForReading.readToEnd() ?? Data()
+    said += try errors.fileHandleForReading.readToEnd() ?? Data()
     process.waitUntilExit()
     return (
       process.terminationStatus, String(decoding: text, as: UTF8.self),

@@ -33,15 +33,20 @@ final class ServiceProcess {
   }
 
   /// Starts the runner; `pipe` takes its standard error, else it goes to a file.
-  func start(_ words: [String], _ environment: [String: String] = [:], pipe: Pipe? = nil) throws {
-    try startRaw(words + ["--control", control], environment, pipe: pipe)
+  func start(
+    _ words: [String], _ environment: [String: String] = [:], pipe: Pipe? = nil,
+    program: String? = nil
+  ) throws {
+    try startRaw(words + ["--control", control], environment, pipe: pipe, program: program)
   }
 
   /// The same without a control socket of its own.
   func startRaw(
-    _ words: [String], _ environment: [String: String] = [:], pipe: Pipe? = nil
+    _ words: [String], _ environment: [String: String] = [:], pipe: Pipe? = nil,
+    program: String? = nil
   ) throws {
-    process.executableURL = DiskTests.program("ivshmem-backend")
+    process.executableURL =
+      program.map { URL(fileURLWithPath: $0) } ?? DiskTests.program("ivshmem-backend")
     process.arguments = words
     var all = ProcessInfo.processInfo.environment
     for name in ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"] { all[name] = nil }

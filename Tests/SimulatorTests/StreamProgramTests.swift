@@ -159,10 +159,23 @@ import Testing
     (["frontend", "console", "x"], "frontend console takes no action, got 'x'"),
     (["frontend", "entropy"], "--bytes N is missing: how many?"),
     (["frontend", "entropy", "--bytes", "0"], "--bytes 0: expected a number from 1 to"),
-    (["frontend", "network"], "frontend drives: block, console, entropy; got 'network'"),
+    (["frontend", "sound"], "frontend drives: block, console, entropy, network; got 'sound'"),
+    (["frontend", "network"], "frontend network needs one action: info, bridge, send, receive"),
+    (["frontend", "network", "bridge"], "bridge needs one far end: --tap NAME, --socket PATH or"),
+    (
+      ["frontend", "network", "info", "--stdio"], "info: --tap, --socket and --stdio go with bridge"
+    ),
+    (
+      ["frontend", "network", "send", "--to", "02:00"],
+      "--to 02:00: expected an address as 02:00:00:00:00:01"
+    ),
+    (
+      ["frontend", "network", "send", "--without", "light"],
+      "--without light: expected some of checksum, tso, mergeable, control"
+    ),
   ])
   func wrongCommandLinesSayTheWayOut(words: [String], expected: String) throws {
-    let more = words.last == "network" ? [] : ["--link", "sim:/nowhere"]
+    let more = words.last == "sound" ? [] : ["--link", "sim:/nowhere"]
     let end = try Program("ivshmem", words + more).end()
     #expect(end.status == 2)
     #expect(end.errors.hasPrefix("ivshmem: " + expected))

@@ -17,6 +17,7 @@ struct ScriptedNetHost: NetHost, ~Copyable {
   var isLinkUp = true
   var hasNews = true
   var wantsAnnouncement = false
+  var isActive = false
   /// Frames for the driver.
   var incoming: [TestFrame] = []
   /// Frames of the driver.
@@ -37,6 +38,7 @@ struct ScriptedNetHost: NetHost, ~Copyable {
     return wantsAnnouncement
   }
   func requestLook() {}
+  mutating func setActive(_ isActive: Bool) { self.isActive = isActive }
   mutating func receive(into bytes: inout MutableSpan<UInt8>, _ offload: inout FrameOffload) -> Int
   {
     guard !incoming.isEmpty else { return 0 }

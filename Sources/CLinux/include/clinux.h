@@ -38,6 +38,8 @@ long cl_map_private_at(void *_Nonnull at, size_t size);
 void cl_unmap(void *_Nonnull at, size_t size);
 long cl_eventfd(void);
 long cl_event_signal(int fd);
+// Signals an event of somebody else; one whose counter is full is left alone, not waited for.
+long cl_event_offer(int fd);
 // Blocks until the event is signalled; -EINTR when a signal handler ran.
 long cl_event_wait(int fd);
 // Waits for input on any of count descriptors, at most timeout_ns (negative: for ever).
@@ -102,6 +104,7 @@ int cl_process_id(void);
 long cl_listen_stream(const char *_Nonnull path);
 long cl_connect_stream(const char *_Nonnull path);
 long cl_set_nonblocking(int fd);
+long cl_set_blocking(int fd);
 // 1 when fd is an eventfd, or nobody can tell; 0 when it is something else.
 int cl_is_eventfd(int fd);
 // Takes what an eventfd counted, without blocking.
@@ -115,6 +118,8 @@ void cl_epoll_remove(int epoll, int fd);
 long cl_epoll_wait(int epoll, uint64_t *_Nonnull tags, unsigned count, int64_t timeout_ns);
 // Maps size bytes of fd from offset over reserved addresses.
 long cl_map_file_at(void *_Nonnull at, size_t size, int fd, uint64_t offset);
+// Maps size bytes of fd from offset over reserved addresses, writable or not.
+long cl_map_view_at(void *_Nonnull at, size_t size, int writable, int fd, uint64_t offset);
 // Gives mapped addresses back to the reservation.
 long cl_reserve_at(void *_Nonnull at, size_t size);
 // A file that somebody else can truncate raises SIGBUS: inside a guarded range the page is

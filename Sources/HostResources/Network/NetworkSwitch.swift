@@ -75,6 +75,11 @@ public final class NetworkSwitch: @unchecked Sendable {
     }
   }
 
+  /// A front-end's driver has come or gone.
+  func setActive(port index: Int, _ isActive: Bool) {
+    locked { ports[index]?.setActive(isActive) }
+  }
+
   /// Ports for front-ends there are.
   public var frontendCount: Int {
     locked { ports.count { $0.map { !$0.isUplink } ?? false } }

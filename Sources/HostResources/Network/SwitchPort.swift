@@ -33,6 +33,8 @@ public struct SwitchPortCounters: Equatable, Sendable {
   public var malformed: UInt64 = 0
   /// Frames out for which there was no room.
   public var overflows: UInt64 = 0
+  /// Frames out for a front-end while its driver was not there.
+  public var absent: UInt64 = 0
 
   /// All zero.
   public init() {}
@@ -48,6 +50,8 @@ final class SwitchPort {
   let news: UnsafeMutablePointer<UInt32>
   var bucket: TokenBucket
   var counters = SwitchPortCounters()
+  /// Whether a front-end's driver is there.
+  private var isActive = false
 
   /// Bytes and frames that wait for a front-end at most.
   private static var queueBytes: Int { 512 << 10 }
@@ -71,10 +75,20 @@ final class SwitchPort {
 
   var isUplink: Bool { uplink != nil }
 
+  /// Notes whether the driver is there; nothing of one is for the next.
+  func setActive(_ isActive: Bool) {
+    self.isActive = isActive
+    if !isActive, let queue { counters.absent &+= UInt64(queue.removeAll()) }
+  }
+
   /// Sends a frame out of this port; nobody is waited for.
   func deliver(_ frame: Span<UInt8>, _ offload: FrameOffload) {
     let isDone: Bool
     if let queue {
+      guard isActive else {
+        counters.absent &+= 1
+        return
+      }
       isDone = queue.push(frame, offload)
       // One that was not empty has been told before.
       if queue.count == 1, isDone {
@@ -121,6 +135,8 @@ public struct SwitchPortHost: NetHost, ~Copyable {
   public mutating func takeEvents() -> Bool { unsafe chc_bits_take(port.news) != 0 }
   /// A switch that forgets floods.
   public mutating func takeAnnouncementRequest() -> Bool { false }
+  /// Begins or ends to keep frames.
+  public mutating func setActive(_ isActive: Bool) { owner.setActive(port: index, isActive) }
   /// Wakes the device's own thread.
   public func requestLook() { _ = cl_event_signal(port.wakeDescriptor) }
   /// The next frame for this port.

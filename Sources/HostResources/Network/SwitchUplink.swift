@@ -14,7 +14,7 @@ final class SwitchUplink: @unchecked Sendable {
   private var isRunning = false
   private let receive: @Sendable (Span<UInt8>, FrameOffload?) -> Void
 
-  private static var bufferSize: Int { NetFormat.headerSize + NetFormat.frameLimit }
+  private static var bufferSize: Int { TapFrames.limit }
 
   /// Takes a descriptor over. `receive` gets every frame, on the uplink's own thread; without an
   /// offload when the header or the frame is wrong.
@@ -59,38 +59,17 @@ final class SwitchUplink: @unchecked Sendable {
       // The other end of a socket has gone, or the tap.
       guard count > 0 else { return }
       let bytes = unsafe Span(_unsafeStart: UnsafePointer(buffer), count: count)
-      guard count >= NetFormat.headerSize + NetFormat.etherSize else {
+      if let offload = TapFrames.check(bytes) {
+        receive(bytes.extracting(NetFormat.headerSize..<count), offload)
+      } else {
         receive(bytes, nil)
-        continue
       }
-      var header = NetHeader(bytes)
-      header.flags &= ~NetHeader.dataValid
-      let frame = bytes.extracting(NetFormat.headerSize..<count)
-      var rights = OffloadRights()
-      rights.checksum = true
-      rights.tcp4 = true
-      rights.tcp6 = true
-      rights.congestion = true
-      do throws(FrameFault) {
-        let offload = try header.checked(
-          frame, rights: rights, mtu: NetFormat.mtuRange.upperBound)
-        receive(frame, offload)
-      } catch { receive(frame, nil) }
     }
   }
 
   /// Writes a frame; whether there was room.
   func write(_ frame: Span<UInt8>, _ offload: FrameOffload) -> Bool {
-    let header = NetHeader(offload, bufferCount: 0)
-    var bytes = InlineArray<12, UInt8>(repeating: 0)
-    for index in 0..<bytes.count { bytes[index] = header.byte(at: index) }
-    let count = frame.count
-    let put = unsafe bytes.span.withUnsafeBufferPointer { header in
-      unsafe frame.withUnsafeBufferPointer { frame in
-        guard let header = header.baseAddress, let frame = frame.baseAddress else { return -1 }
-        return unsafe chn_write(descriptor.number, header, frame, count)
-      }
-    }
-    return put == count + NetFormat.headerSize
+    let result = TapFrames.write(descriptor.number, frame, offload)
+    return result.put == result.whole
   }
 }
