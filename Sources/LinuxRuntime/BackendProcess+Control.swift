@@ -10,7 +10,7 @@ extension BackendProcess {
   /// Does what a client of the control socket asks.
   mutating func carryOut(_ request: ControlRequest, _ client: Int, _ now: UInt64) {
     switch request.verb {
-    case .status, .metrics:
+    case .status, .metrics, .rings:
       waiting.append((client, request, askLinks(), now + Self.answerPatience))
     case .reload: beginReload(client: (client, request))
     case .stop:
@@ -20,30 +20,46 @@ extension BackendProcess {
       answer(
         client, request,
         json:
-          "{\"ok\":true,\"commands\":[\"status\",\"metrics\",\"reload\",\"stop\",\"link\",\"look\","
+          "{\"ok\":true,\"commands\":[\"status\",\"metrics\",\"reload\",\"stop\",\"link\",\"rings\",\"look\","
           + "\"help\"]}",
         text:
-          "ok: status, metrics, reload, stop, link, look, help; 'text' behind the first four for"
+          "ok: status, metrics, reload, stop, link, rings, look, help; 'text' behind the first four for"
           + " people", now)
     case .link, .look: showLink(client, request, now)
     case .wrong(let reason): refuse(client, request, reason, now)
     }
   }
 
-  /// What a link's memory is like, or some of its words.
-  private mutating func showLink(_ client: Int, _ request: ControlRequest, _ now: UInt64) {
+  /// The one link a request names, with its memory; the client is told when there is none.
+  private mutating func named(
+    _ client: Int, _ request: ControlRequest, _ now: UInt64
+  ) -> (board: LinkBoard, memory: LinkMemory)? {
     let name: String
     switch request.verb {
-    case .link(let wanted), .look(_, _, let wanted): name = wanted
+    case .link(let wanted), .rings(let wanted), .look(_, _, let wanted): name = wanted
     case .status, .metrics, .reload, .stop, .help, .wrong: name = ""
     }
     let shown = links.filter { link in
       link.board.shownMemory != nil && (name.isEmpty || link.specification.face.isNamed(name))
     }
-    guard shown.count == 1, let board = shown.first?.board, let memory = board.shownMemory else {
-      let what = name.isEmpty ? "not exactly one ivshmem link is here" : "no ivshmem link \(name)"
-      return refuse(client, request, "\(what); see status", now)
+    if shown.count == 1, let board = shown.first?.board, let memory = board.shownMemory {
+      return (board, memory)
     }
+    let what = name.isEmpty ? "not exactly one ivshmem link is here" : "no ivshmem link \(name)"
+    refuse(client, request, "\(what); see status", now)
+    return nil
+  }
+
+  /// Where the rings lie, after the link has said it anew.
+  private mutating func answerRings(_ client: Int, _ request: ControlRequest, _ now: UInt64) {
+    guard let (board, _) = named(client, request, now) else { return }
+    let places = board.ringPlaces().map { $0.json }.joined(separator: ",")
+    answer(client, request, json: "{\"ok\":true,\"rings\":[\(places)]}", text: "", now)
+  }
+
+  /// What a link's memory is like, or some of its words.
+  private mutating func showLink(_ client: Int, _ request: ControlRequest, _ now: UInt64) {
+    guard let (board, memory) = named(client, request, now) else { return }
     guard case .look(let offset, let count, _) = request.verb else {
       return answer(client, request, json: memory.json, text: "", now)
     }
@@ -97,7 +113,9 @@ extension BackendProcess {
         rest.append(entry)
         continue
       }
-      if entry.request.verb == .metrics {
+      if case .rings = entry.request.verb {
+        answerRings(entry.client, entry.request, now)
+      } else if entry.request.verb == .metrics {
         let text = metricsText(entry.serial)
         guard let control else { continue }
         control.answer(

@@ -12,6 +12,8 @@ struct ControlRequest: Equatable {
     case help
     /// What a link's memory is like; the link's name, empty for the only one.
     case link(String)
+    /// Where the rings of a link lie; the link's name, empty for the only one.
+    case rings(String)
     /// Bytes of a link's memory: offset, count, the link's name.
     case look(Int, Int, String)
     /// Not understood; the reason.
@@ -186,7 +188,8 @@ final class ControlClient {
       let found = known.first(where: { Array($0.0.utf8) == words[0] })
     else {
       return ControlRequest(
-        verb: .wrong("unknown command; known are: status, metrics, reload, stop, link, look, help"),
+        verb: .wrong(
+          "unknown command; known are: status, metrics, reload, stop, link, rings, look, help"),
         form: .json)
     }
     return ControlRequest(verb: found.1, form: form)
@@ -197,6 +200,9 @@ final class ControlClient {
     let text = String(decoding: line, as: UTF8.self)
     if text == "link" || text.hasPrefix("link ") {
       return ControlRequest(verb: .link(String(text.dropFirst(5))), form: .json)
+    }
+    if text == "rings" || text.hasPrefix("rings ") {
+      return ControlRequest(verb: .rings(String(text.dropFirst(6))), form: .json)
     }
     guard text.hasPrefix("look ") else { return nil }
     let words = text.dropFirst(5).split(

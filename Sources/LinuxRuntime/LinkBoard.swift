@@ -39,6 +39,8 @@ final class LinkBoard: @unchecked Sendable {
   private let monitor: OpaquePointer
   /// Guarded by the monitor; there as long as the link has its memory mapped.
   private var memory: LinkMemory?
+  /// Guarded by the monitor; room for every queue of a link, so that nothing is allocated later.
+  private var rings: [RingPlace] = []
 
   init(_ counters: [Counter], kinds: [String]) {
     self.counters = counters
@@ -48,6 +50,7 @@ final class LinkBoard: @unchecked Sendable {
     unsafe values = .allocate(capacity: max(1, counters.count))
     unsafe values.initialize(repeating: 0, count: max(1, counters.count))
     unsafe monitor = cl_monitor_create()
+    rings.reserveCapacity(256)
   }
 
   deinit {
@@ -98,7 +101,25 @@ final class LinkBoard: @unchecked Sendable {
     return memory?.words(offset, count)
   }
 
+  /// The rings as last published.
+  func ringPlaces() -> [RingPlace] {
+    unsafe cl_monitor_enter(monitor)
+    defer { unsafe cl_monitor_leave(monitor) }
+    // A copy of its own: the link's thread fills the same room again.
+    return rings.map { $0 }
+  }
+
   // MARK: The link
+
+  /// Publishes where the rings lie.
+  func publishRings(_ fill: ((RingPlace) -> Void) -> Void) {
+    unsafe cl_monitor_enter(monitor)
+    rings.removeAll(keepingCapacity: true)
+    fill { place in
+      if rings.count < 256 { rings.append(place) }
+    }
+    unsafe cl_monitor_leave(monitor)
+  }
 
   /// Lets the service look at the memory of the link, until ``hideMemory()``.
   func showMemory(_ shown: LinkMemory) {

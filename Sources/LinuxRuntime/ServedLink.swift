@@ -128,6 +128,7 @@ final class ServedLink: @unchecked Sendable {
         socket!.forEachCounter { _, value in body(value) }
       }
     }
+    if native != nil { board.publishRings { body in native!.forEachRing(body) } }
   }
 
   private func beginStop() {

@@ -18,6 +18,10 @@ public enum BoardTool: Sendable, CaseIterable {
   case state
   /// Doorbell round trips.
   case ping
+  /// A link live.
+  case watch
+  /// Registers and memory, decoded.
+  case peek
 
   /// The word on the command line.
   public var page: HelpPage {
@@ -29,6 +33,8 @@ public enum BoardTool: Sendable, CaseIterable {
     case .unbind: BindTool.unbindPage
     case .state: StateTool.page
     case .ping: PingTool.page
+    case .watch: WatchTool.page
+    case .peek: PeekTool.page
     }
   }
 
@@ -58,6 +64,8 @@ public enum BoardTool: Sendable, CaseIterable {
     case .unbind: return try BindTool(given, "unbind").unbind()
     case .state: return try StateTool(given).run()
     case .ping: return try PingTool(given).run()
+    case .watch: return try WatchTool(given).run()
+    case .peek: return try PeekTool(given).run()
     }
   }
 }

@@ -32,6 +32,12 @@ struct LinkView: ~Copyable {
   ) throws(ClientError) -> LinkView {
     switch target.place {
     case .simulator(let path):
+      if let control = target.control {
+        if let owner = OwnerView.open(control, path) { return LinkView(owner) }
+        throw .usage(
+          UsageError("--control \(control): no ivshmem-backend with the link \(path) answers there")
+        )
+      }
       let observer: SimulatorObserver
       do throws(SimulatorPeerError) {
         observer = try SimulatorObserver(socketPath: path)
@@ -143,6 +149,26 @@ struct LinkView: ~Copyable {
     }
   }
 
+  /// Where the rings of the native protocol lie; `nil` where the owner is not asked.
+  var ringPlaces: [RingPlace]? {
+    switch source {
+    case .owner(let owner): owner.rings()
+    case .simulated: nil
+    case .function: nil
+    }
+  }
+
+  /// Bytes at any offset, a copy of the words around them; empty when they are not all inside.
+  func anyBytes(_ offset: Int, _ count: Int) throws(ClientError) -> [UInt8] {
+    guard offset >= 0, count > 0, count <= 1 << 20, offset <= geometry.totalSize - count else {
+      return []
+    }
+    let start = offset & ~3
+    let words = try bytes(start, (offset + count - start + 3) & ~3)
+    guard words.count >= offset - start + count else { return [] }
+    return Array(words[(offset - start)..<(offset - start + count)])
+  }
+
   /// The registers now; `nil` where only the owner may read them.
   var registers: RegisterPicture? {
     switch source {
@@ -206,6 +232,13 @@ struct OwnerView: ~Copyable {
       if let found = OwnerView.open("\(folder)/\(entry)", name) { return found }
     }
     return nil
+  }
+
+  /// Where the rings lie, as their drivers have said; only the owner knows.
+  func rings() -> [RingPlace] {
+    guard let answer = try? ControlQuestion.ask(socket, "rings \(name)", patience: Self.patience)
+    else { return [] }
+    return RingPlace.parse(answer)
   }
 
   /// Whole words; `nil` when the owner does not answer any more.

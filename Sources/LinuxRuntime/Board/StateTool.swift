@@ -33,6 +33,16 @@ struct StateTool {
     let id: Int
     let state: UInt32
     let counts: (delivered: UInt64, dropped: UInt64)?
+
+    /// A line of the table.
+    var cells: [String] { cells(own: nil) }
+
+    func cells(own: Int?) -> [String] {
+      [
+        "\(id)" + (id == own ? " (own)" : ""), hexadecimal(state), stateMeaning(state) ?? "-",
+        counts.map { "\($0.delivered)" } ?? "-", counts.map { "\($0.dropped)" } ?? "-",
+      ]
+    }
   }
 
   private let given: CommandOptions
@@ -88,13 +98,7 @@ struct StateTool {
 
   private func text(_ rows: [Row], _ origin: String, _ own: Int?) -> String {
     var lines = [["PEER", "STATE", "MEANING", "DELIVERED", "DROPPED"]]
-    for row in rows {
-      lines.append([
-        "\(row.id)" + (row.id == own ? " (own)" : ""), hexadecimal(row.state),
-        stateMeaning(row.state) ?? "-", row.counts.map { "\($0.delivered)" } ?? "-",
-        row.counts.map { "\($0.dropped)" } ?? "-",
-      ])
-    }
+    for row in rows { lines.append(row.cells(own: own)) }
     return "\(target.name), from \(origin)\n" + columns(lines)
   }
 
