@@ -9,8 +9,8 @@ extension BoardDoctor {
     case "uio_pci_generic":
       find(
         "wrong-driver", subject,
-        "its driver is uio_pci_generic: it wakes nobody, because ivshmem never sets the interrupt bit"
-          + " of the status register, and it shows no sections",
+        "its driver is uio_pci_generic: it wakes nobody, because ivshmem never sets the interrupt"
+          + " bit of the status register, and it shows no sections",
         fix: "ivshmem bind \(subject)")
     case "uio_ivshmem": examineMaps(device, subject)
     case let driver?:
@@ -102,8 +102,8 @@ extension BoardDoctor {
       else { continue }
       find(
         "memory-in-use", subject,
-        "its section \(section.kind.name) at 0x\(hexText(address)) lies in System RAM of this kernel"
-          + " (from 0x\(hexText(hit.start))): both will overwrite each other",
+        "its section \(section.kind.name) at 0x\(hexText(address)) lies in System RAM of this"
+          + " kernel (from 0x\(hexText(hit.start))): both will overwrite each other",
         fix:
           "reserve the range: reserved-memory with no-map in the device tree, or mem= and memmap=")
       return

@@ -17,14 +17,11 @@ extension BackendProcess {
       answer(client, request, json: "{\"ok\":true}", text: "ok: stopping", now)
       if !isStopping { beginStop() }
     case .help:
+      let names = ["status", "metrics", "reload", "stop", "link", "rings", "look", "help"]
       answer(
         client, request,
-        json:
-          "{\"ok\":true,\"commands\":[\"status\",\"metrics\",\"reload\",\"stop\",\"link\",\"rings\",\"look\","
-          + "\"help\"]}",
-        text:
-          "ok: status, metrics, reload, stop, link, rings, look, help; 'text' behind the first four for"
-          + " people", now)
+        json: "{\"ok\":true,\"commands\":[\(names.map { quoted($0) }.joined(separator: ","))]}",
+        text: "ok: \(names.joined(separator: ", ")); 'text' behind the first four for people", now)
     case .link, .look: showLink(client, request, now)
     case .wrong(let reason): refuse(client, request, reason, now)
     }

@@ -119,8 +119,8 @@ enum PeekText {
       values.map { "\($0)" }.joined(separator: "/")
     }
     var text =
-      "slot \(device.slot): \(name(device)), status \(statusText(device.status)), \(device.queueCount)"
-      + " queues, generation \(device.generation)\n"
+      "slot \(device.slot): \(name(device)), status \(statusText(device.status)),"
+      + " \(device.queueCount) queues, generation \(device.generation)\n"
     text += "  notifications to the device \(list(device.toDevice)), to the driver"
     text += " \(list(device.toDriver))\n"
     let isOpen = device.request != device.acknowledgement

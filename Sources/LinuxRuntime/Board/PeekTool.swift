@@ -248,7 +248,7 @@ struct PeekTool {
     if wanted.contains("rings") {
       guard let rings else {
         return text
-          + "rings: only the back-end knows where they lie; --control PATH asks it, --ring says it\n"
+          + "rings: only the back-end knows where they lie: --control PATH, or --ring\n"
       }
       for ring in rings { text += PeekText.text(ring.place, ring.picture) }
       if rings.isEmpty { text += "rings: none is ready\n" }

@@ -86,7 +86,7 @@ enum PingFailure: Equatable {
       "peer \(peer) got the doorbell and rang back, and no interrupt came here, on vector"
         + " \(vector): 'ivshmem doctor' on this side"
     case .notArmed:
-      "peer \(peer) rang back while Interrupt Control was 0 here: something else disarms this device"
+      "peer \(peer) rang back while Interrupt Control was 0: something else disarms this"
     case .platformGone: "the device or the simulator went away"
     }
   }

@@ -1,5 +1,5 @@
-/// A split ring at one moment (VIRTIO 1.4, 2.7), decoded from copies; nothing of it is believed, and
-/// every walk is bounded.
+/// A split ring at one moment (VIRTIO 1.4, 2.7), decoded from copies; nothing of it is believed,
+/// and every walk is bounded.
 struct RingPicture {
   /// A descriptor as it stands.
   struct Descriptor: Equatable {

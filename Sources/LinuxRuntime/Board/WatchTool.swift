@@ -11,8 +11,8 @@ struct WatchTool {
       name: "watch", usage: "watch LINK [--interval MS] [--count N] [--control PATH] [--json]",
       summary: "Shows a link live: states, interrupts, queue indices, counters",
       details: """
-        On a terminal the picture is drawn anew, elsewhere pictures follow one another; --json writes
-        a line each time. It looks as 'state' and 'peek' do and changes nothing. Where the memory
+        On a terminal the picture is drawn anew, elsewhere pictures follow one another; --json
+        writes a line each time. It looks as 'state' and 'peek' do and changes nothing. Where the memory
         cannot be looked at, the interrupts of the device are shown alone. Ctrl-C ends it.
         """,
       options: [
@@ -151,8 +151,8 @@ struct WatchTool {
     }
     for ring in source.rings {
       text +=
-        "ring \(ring.place.slot).\(ring.place.queue): available \(ring.picture.availableIndex), used"
-        + " \(ring.picture.usedIndex), \(ring.picture.inFlight) in flight\n"
+        "ring \(ring.place.slot).\(ring.place.queue): available \(ring.picture.availableIndex),"
+        + " used \(ring.picture.usedIndex), \(ring.picture.inFlight) in flight\n"
     }
     if let events { text += "events of the UIO driver: \(events)\n" }
     for one in interrupts { text += "interrupt \(one.number): \(one.count), \(one.what)\n" }
