@@ -63,6 +63,7 @@ let linux: [Target] = [
   .target(name: "CHostNetwork"),
   .target(name: "CService"),
   .target(name: "CUdev"),
+  .target(name: "CDevice"),
   .target(name: "LinuxSupport", dependencies: ["CLinux"], swiftSettings: strict),
   .target(name: "CommandOptions", swiftSettings: strict),
   .target(
@@ -73,7 +74,15 @@ let linux: [Target] = [
     swiftSettings: watched),
   .target(
     name: "LinuxPCI",
-    dependencies: ["CLinux", "CUdev", "LinuxSupport", "SharedMemory", "IVShmem"],
+    dependencies: ["CDevice", "CLinux", "CUdev", "LinuxSupport", "SharedMemory", "IVShmem"],
+    swiftSettings: strict),
+  .target(
+    name: "LinuxUIO",
+    dependencies: ["CDevice", "CLinux", "LinuxSupport", "SharedMemory", "IVShmem", "LinuxPCI"],
+    swiftSettings: strict),
+  .target(
+    name: "LinuxVFIO",
+    dependencies: ["CDevice", "CLinux", "LinuxSupport", "SharedMemory", "IVShmem", "LinuxPCI"],
     swiftSettings: strict),
   .target(
     name: "VhostUser",
@@ -151,7 +160,7 @@ let programs: [Target] = [
       "CLinux", "CService", "CommandOptions", "LinuxSupport", "SharedMemory", "IVShmem",
       "Virtqueue", "VirtioDevice", "VirtioTransport", "VirtioBlock", "VirtioEntropy",
       "VirtioConsole", "VirtioNet", "DeviceRuntime", "SiemensDialect", "SimulatorPeer",
-      "HostResources", "VhostUser", "LinuxPCI", "Supervision",
+      "HostResources", "VhostUser", "LinuxPCI", "LinuxUIO", "LinuxVFIO", "Supervision",
     ],
     swiftSettings: strict),
   .executableTarget(
@@ -278,7 +287,8 @@ let tests: [Target] = [
   .testTarget(
     name: "LinuxPCITests",
     dependencies: [
-      "CLinux", "LinuxSupport", "IVShmem", "LinuxPCI", "CommandOptions", "LinuxRuntime",
+      "CLinux", "LinuxSupport", "SharedMemory", "IVShmem", "LinuxPCI", "LinuxUIO", "LinuxVFIO",
+      "VirtioTransport", "CommandOptions", "LinuxRuntime",
     ],
     swiftSettings: strict),
   .testTarget(name: "HouseRulesTests", swiftSettings: strict),

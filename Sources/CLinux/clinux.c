@@ -460,6 +460,8 @@ static struct cl_guard {
   _Atomic(uint32_t) faults;
 } cl_guards[CL_GUARDS];
 
+static uintptr_t cl_guard_page = 4096;
+
 static void cl_on_bus_error(int signal_number, siginfo_t *info, void *context) {
   (void)context;
   int saved = errno;
@@ -467,8 +469,10 @@ static void cl_on_bus_error(int signal_number, siginfo_t *info, void *context) {
   for (int i = 0; i < CL_GUARDS; i++) {
     uintptr_t start = atomic_load(&cl_guards[i].start);
     if (start == 0 || at < start || at >= atomic_load(&cl_guards[i].end)) continue;
-    void *page = (void *)(at & ~(uintptr_t)4095);
-    void *p = mmap(page, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    // An access that is not aligned (Device memory on arm64) is our own bug too.
+    if (info->si_code == BUS_ADRALN) break;
+    void *page = (void *)(at & ~(cl_guard_page - 1));
+    void *p = mmap(page, cl_guard_page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
     if (p == MAP_FAILED) break;
     atomic_fetch_add(&cl_guards[i].faults, 1);
     errno = saved;
@@ -482,6 +486,7 @@ long cl_guard_add(void *_Nonnull at, size_t size) {
     uintptr_t expected = 0;
     if (!atomic_compare_exchange_strong(&cl_guards[i].start, &expected, UINTPTR_MAX)) continue;
     atomic_store(&cl_guards[i].faults, 0);
+    cl_guard_page = (uintptr_t)sysconf(_SC_PAGESIZE);
     atomic_store(&cl_guards[i].end, (uintptr_t)at + size);
     atomic_store(&cl_guards[i].start, (uintptr_t)at);
     struct sigaction a;

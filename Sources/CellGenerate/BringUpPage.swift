@@ -84,7 +84,7 @@ struct BringUpPage {
         `linux-loader.bin` where the tool looks for it.
       - Root kernel: `CONFIG_OF_OVERLAY` (off in Debian's arm64 kernels up to 6.12: see the last
         section), `CONFIG_PCI_HOST_GENERIC`, `CONFIG_UIO` and the driver `uio_ivshmem` (in Siemens'
-        and NXP's kernel trees, in no distribution's kernel).
+        and NXP's kernel trees; for others, the module in `linux/`).
       - Guest kernel: `CONFIG_PCI_HOST_GENERIC`, `CONFIG_VIRTIO_BLK` and the driver
         `virtio_ivshmem` (in the same trees).
       - This folder, copied to the board: `$ scp -r . root@board:\(name)`.
@@ -92,11 +92,9 @@ struct BringUpPage {
       Without a board, the back-end's part can be tried on the workstation: the first lines of
       [backend-sim.conf](backend-sim.conf) are the commands.
 
-      **What does not exist yet.** This version of `ivshmem-backend` opens simulated links and
-      speaks the native protocol. The UIO platform that opens `uio:\(example)`, and the dialect
-      that today's `virtio_ivshmem` guests speak, are later work. Until
-      then step 3 ends with a message that says so. The other steps can be walked: the guest sees
-      its PCI functions, but no /dev/vda.
+      **What was tried.** `ivshmem-backend` opens `uio:\(example)` and speaks the dialect of
+      `virtio_ivshmem`; both run in virtual machines with Debian's kernels, not yet on this board.
+      `ivshmem doctor` says what is missing.
       """
   }
 

@@ -36,6 +36,14 @@ public struct UIOMap: Equatable, Sendable {
   public let address: UInt64
   /// Bytes.
   public let size: UInt64
+
+  /// States a map.
+  public init(index: Int, name: String, address: UInt64, size: UInt64) {
+    self.index = index
+    self.name = name
+    self.address = address
+    self.size = size
+  }
 }
 
 /// A UIO node of a function, as sysfs describes it.
@@ -48,6 +56,14 @@ public struct UIONode: Equatable, Sendable {
   public let events: UInt64
   /// Its maps, by number.
   public let maps: [UIOMap]
+
+  /// States a node.
+  public init(name: String, title: String, events: UInt64, maps: [UIOMap]) {
+    self.name = name
+    self.title = title
+    self.events = events
+    self.maps = maps
+  }
 
   /// The device node.
   public var path: String { "/dev/\(name)" }

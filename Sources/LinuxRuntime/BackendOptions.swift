@@ -102,7 +102,7 @@ public struct BackendOptions: Sendable {
   func check() throws(UsageError) {
     guard !links.isEmpty else {
       throw UsageError(
-        "no link: give --link sim:PATH or --vhost-user PATH, and --device block,file=PATH,"
+        "no link: give --link PLACE or --vhost-user PATH, and --device block,file=PATH,"
           + " see --help"
       )
     }

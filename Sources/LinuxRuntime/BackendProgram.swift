@@ -12,7 +12,8 @@ public enum BackendProgram {
   public static var options: [OptionSpecification] {
     [
       OptionSpecification(
-        "link", "sim:PATH[,...]", "a link; peer=N other=N placement=shared|output"),
+        "link", LinkSpecification.placeholder,
+        "a link; peer=N other=N placement=shared|output"),
       OptionSpecification(
         "dialect", "NAME", "of the link before it: auto, native or siemens (default auto)"),
       OptionSpecification(
@@ -47,7 +48,7 @@ public enum BackendProgram {
 
   static var usage: String {
     """
-    usage: ivshmem-backend --link sim:PATH --device block,file=IMAGE [options]
+    usage: ivshmem-backend --link PLACE --device block,file=IMAGE [options]
            ivshmem-backend --vhost-user PATH --device block,file=IMAGE [options]
 
     Serves virtio devices to the front-end of each link or vhost-user socket. May be started before

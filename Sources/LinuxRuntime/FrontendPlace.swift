@@ -4,7 +4,7 @@ import CommandOptions
 struct FrontendPlace: Sendable {
   /// The options.
   static let options = [
-    OptionSpecification("link", "sim:PATH[,...]", "the link"),
+    OptionSpecification("link", LinkSpecification.placeholder, LinkSpecification.placeHelp),
     OptionSpecification("vhost-user", "PATH", "a back-end's vhost-user socket instead of a link"),
     OptionSpecification("dialect", "NAME", "auto, native or siemens (default auto)"),
     OptionSpecification("slot", "N", "which device of the link (0 to 7, default 0)"),
@@ -37,7 +37,7 @@ struct FrontendPlace: Sendable {
     case (nil, let path?): face = .vhostUser(path)
     case (nil, nil):
       throw UsageError(
-        "--link sim:PATH or --vhost-user PATH is missing: which device? See --help")
+        "--link PLACE or --vhost-user PATH is missing: which device? See --help")
     default: throw UsageError("--link and --vhost-user: a device is behind one of them, not both")
     }
     slot = Int(try given.number("slot", in: 0...7, default: 0))

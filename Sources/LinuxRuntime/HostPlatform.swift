@@ -1,5 +1,7 @@
 public import IVShmem
 public import LinuxSupport
+public import LinuxUIO
+public import LinuxVFIO
 public import SharedMemory
 public import SimulatorPeer
 
@@ -14,6 +16,8 @@ public struct HostPlatform: Platform, ~Copyable {
   /// and back.
   @safe private enum Kind {
     case simulator(UnsafeMutablePointer<SimulatorPeer>)
+    case uio(UnsafeMutablePointer<LinuxUIO>)
+    case vfio(UnsafeMutablePointer<LinuxVFIO>)
   }
 
   /// What the memory and the interrupts can do.
@@ -44,16 +48,53 @@ public struct HostPlatform: Platform, ~Copyable {
     deviceClass = peer.deviceClass
     localWake = peer.localWake
     connection = peer.connection
-    let place = UnsafeMutablePointer<SimulatorPeer>.allocate(capacity: 1)
+    kind = unsafe .simulator(Self.place(peer))
+  }
+
+  /// A device of `uio_ivshmem`.
+  public init(_ peer: consuming LinuxUIO) {
+    capabilities = peer.capabilities
+    peerID = peer.peerID
+    geometry = peer.geometry
+    vectorCount = peer.vectorCount
+    region = peer.region
+    deviceClass = peer.deviceClass
+    localWake = peer.localWake
+    connection = peer.connection
+    kind = unsafe .uio(Self.place(peer))
+  }
+
+  /// A device of `vfio-pci`.
+  public init(_ peer: consuming LinuxVFIO) {
+    capabilities = peer.capabilities
+    peerID = peer.peerID
+    geometry = peer.geometry
+    vectorCount = peer.vectorCount
+    region = peer.region
+    deviceClass = peer.deviceClass
+    localWake = peer.localWake
+    connection = peer.connection
+    kind = unsafe .vfio(Self.place(peer))
+  }
+
+  private static func place<Peer: ~Copyable>(
+    _ peer: consuming Peer
+  ) -> UnsafeMutablePointer<Peer> {
+    let place = UnsafeMutablePointer<Peer>.allocate(capacity: 1)
     unsafe place.initialize(to: peer)
-    kind = unsafe .simulator(place)
+    return unsafe place
+  }
+
+  private static func end<Peer: ~Copyable>(_ place: UnsafeMutablePointer<Peer>) {
+    unsafe place.deinitialize(count: 1)
+    unsafe place.deallocate()
   }
 
   deinit {
     switch kind {
-    case .simulator(let place):
-      unsafe place.deinitialize(count: 1)
-      unsafe place.deallocate()
+    case .simulator(let place): unsafe Self.end(place)
+    case .uio(let place): unsafe Self.end(place)
+    case .vfio(let place): unsafe Self.end(place)
     }
   }
 
@@ -61,6 +102,7 @@ public struct HostPlatform: Platform, ~Copyable {
   var goneText: String {
     switch kind {
     case .simulator: "the simulator is gone"
+    case .uio, .vfio: "the device is gone: it was removed, or its driver was unbound"
     }
   }
 
@@ -68,6 +110,8 @@ public struct HostPlatform: Platform, ~Copyable {
   public mutating func writeState(_ value: UInt32) {
     switch kind {
     case .simulator(let place): unsafe place.pointee.writeState(value)
+    case .uio(let place): unsafe place.pointee.writeState(value)
+    case .vfio(let place): unsafe place.pointee.writeState(value)
     }
   }
 
@@ -75,6 +119,8 @@ public struct HostPlatform: Platform, ~Copyable {
   public mutating func readState() -> UInt32 {
     switch kind {
     case .simulator(let place): unsafe place.pointee.readState()
+    case .uio(let place): unsafe place.pointee.readState()
+    case .vfio(let place): unsafe place.pointee.readState()
     }
   }
 
@@ -82,6 +128,8 @@ public struct HostPlatform: Platform, ~Copyable {
   public mutating func setInterruptsEnabled(_ isEnabled: Bool) {
     switch kind {
     case .simulator(let place): unsafe place.pointee.setInterruptsEnabled(isEnabled)
+    case .uio(let place): unsafe place.pointee.setInterruptsEnabled(isEnabled)
+    case .vfio(let place): unsafe place.pointee.setInterruptsEnabled(isEnabled)
     }
   }
 
@@ -89,6 +137,8 @@ public struct HostPlatform: Platform, ~Copyable {
   public mutating func interruptsEnabled() -> Bool {
     switch kind {
     case .simulator(let place): unsafe place.pointee.interruptsEnabled()
+    case .uio(let place): unsafe place.pointee.interruptsEnabled()
+    case .vfio(let place): unsafe place.pointee.interruptsEnabled()
     }
   }
 
@@ -96,6 +146,8 @@ public struct HostPlatform: Platform, ~Copyable {
   public mutating func ringDoorbell(_ vector: Vector, at peer: PeerID) {
     switch kind {
     case .simulator(let place): unsafe place.pointee.ringDoorbell(vector, at: peer)
+    case .uio(let place): unsafe place.pointee.ringDoorbell(vector, at: peer)
+    case .vfio(let place): unsafe place.pointee.ringDoorbell(vector, at: peer)
     }
   }
 
@@ -103,6 +155,8 @@ public struct HostPlatform: Platform, ~Copyable {
   public mutating func wait(until deadline: Instant?) -> WaitOutcome {
     switch kind {
     case .simulator(let place): unsafe place.pointee.wait(until: deadline)
+    case .uio(let place): unsafe place.pointee.wait(until: deadline)
+    case .vfio(let place): unsafe place.pointee.wait(until: deadline)
     }
   }
 
@@ -110,6 +164,8 @@ public struct HostPlatform: Platform, ~Copyable {
   public func now() -> Instant {
     switch kind {
     case .simulator(let place): unsafe place.pointee.now()
+    case .uio(let place): unsafe place.pointee.now()
+    case .vfio(let place): unsafe place.pointee.now()
     }
   }
 
@@ -117,6 +173,8 @@ public struct HostPlatform: Platform, ~Copyable {
   public mutating func randomNumber() -> UInt64 {
     switch kind {
     case .simulator(let place): unsafe place.pointee.randomNumber()
+    case .uio(let place): unsafe place.pointee.randomNumber()
+    case .vfio(let place): unsafe place.pointee.randomNumber()
     }
   }
 
@@ -125,6 +183,8 @@ public struct HostPlatform: Platform, ~Copyable {
   public func addWaits(to epoll: Int32, tag: UInt64) throws(SystemError) {
     switch kind {
     case .simulator(let place): try unsafe place.pointee.addWaits(to: epoll, tag: tag)
+    case .uio(let place): try unsafe place.pointee.addWaits(to: epoll, tag: tag)
+    case .vfio(let place): try unsafe place.pointee.addWaits(to: epoll, tag: tag)
     }
   }
 
@@ -132,6 +192,8 @@ public struct HostPlatform: Platform, ~Copyable {
   public func removeWaits(from epoll: Int32) {
     switch kind {
     case .simulator(let place): unsafe place.pointee.removeWaits(from: epoll)
+    case .uio(let place): unsafe place.pointee.removeWaits(from: epoll)
+    case .vfio(let place): unsafe place.pointee.removeWaits(from: epoll)
     }
   }
 }

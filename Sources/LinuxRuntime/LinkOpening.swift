@@ -23,7 +23,20 @@ func openPeer(
     do throws(SimulatorPeerError) {
       return HostPlatform(try SimulatorPeer(socketPath: path, wanting: own))
     } catch { throw UsageError(explain(error, path, own)) }
+  case .uio, .vfio, .function: return try openDevice(specification)
   }
+}
+
+/// Goes on with a connection that an earlier back-end has left.
+private func adopt(
+  _ connection: consuming Descriptor, _ specification: LinkSpecification
+) throws(UsageError) -> HostPlatform {
+  guard case .simulator(let path) = specification.place else {
+    return try adoptDevice(specification, connection)
+  }
+  do throws(SimulatorPeerError) {
+    return HostPlatform(try SimulatorPeer(adopting: connection))
+  } catch { throw UsageError(explain(error, path, PeerID(0))) }
 }
 
 /// Joins a link as its back-end, or goes on with the connection that an earlier back-end left to
@@ -33,14 +46,14 @@ func openKeptPeer(
 ) throws(UsageError) -> HostPlatform {
   let name = DescriptorStore.name("link", specification.name)
   if let connection = DescriptorStore.take(name) {
-    do throws(SimulatorPeerError) {
-      let peer = HostPlatform(try SimulatorPeer(adopting: connection))
+    do throws(UsageError) {
+      let peer = try adopt(connection, specification)
       isAdopted = true
       return peer
     } catch {
       options.note(
         .warning, BackendOptions.Face.link(specification).subject,
-        "the kept connection is of no use: \(explain(error, specification.name, PeerID(0)))")
+        "the kept connection is of no use: \(error.message)")
     }
   }
   return try openPeer(specification, side: .backEnd)

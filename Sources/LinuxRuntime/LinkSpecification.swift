@@ -1,19 +1,74 @@
 public import CommandOptions
 public import IVShmem
+public import LinuxPCI
 public import VirtioTransport
+
+/// How a PCI function is named.
+public enum FunctionName: Equatable, Sendable {
+  /// By its place on the bus.
+  case address(PCIAddress)
+  /// By its UIO node, or a link to it below `/dev/ivshmem`.
+  case node(String)
+
+  init?(_ text: String) {
+    if let address = PCIAddress(text) {
+      self = .address(address)
+    } else if text.hasPrefix("/dev/"), text.utf8.count > 5 {
+      self = .node(text)
+    } else {
+      return nil
+    }
+  }
+
+  /// As the operator names it, the address in full.
+  public var text: String {
+    switch self {
+    case .address(let address): address.description
+    case .node(let path): path
+    }
+  }
+}
 
 /// Where a link is.
 public enum LinkPlace: Equatable, Sendable {
   /// The socket of a simulated link.
   case simulator(String)
+  /// A PCI function that `uio_ivshmem` has.
+  case uio(FunctionName)
+  /// A PCI function that `vfio-pci` has.
+  case vfio(PCIAddress)
+  /// A PCI function, through the driver that has it.
+  case function(FunctionName)
+
+  /// Parses `sim:PATH`, `uio:BDF`, `uio:/dev/...`, `vfio:BDF`, `BDF` or `/dev/...`; `nil` for
+  /// anything else.
+  init?(_ text: String) {
+    if text.hasPrefix("sim:"), text.utf8.count > 4 {
+      self = .simulator(String(text.dropFirst(4)))
+    } else if text.hasPrefix("uio:"), let name = FunctionName(String(text.dropFirst(4))) {
+      self = .uio(name)
+    } else if text.hasPrefix("vfio:"), let address = PCIAddress(text.dropFirst(5)) {
+      self = .vfio(address)
+    } else if let name = FunctionName(text) {
+      self = .function(name)
+    } else {
+      return nil
+    }
+  }
 }
 
-/// Which link to use and as whom: `sim:PATH[,peer=N][,placement=shared|output]
-/// [,dialect=auto|native|siemens]`.
+/// Which link to use and as whom: `PLACE[,peer=N][,other=N][,placement=shared|output]
+/// [,dialect=auto|native|siemens]`; see ``LinkPlace`` for the places.
 public struct LinkSpecification: Equatable, Sendable {
+  /// The places, for help texts.
+  public static let placeholder = "PLACE[,...]"
+  /// The places, for help texts.
+  public static let placeHelp = "sim:PATH, BDF, /dev/ivshmem/NAME, uio:BDF or vfio:BDF"
+
   /// Where it is.
   public let place: LinkPlace
-  /// The peer id to join as; `nil` for the side's usual one (back-end 0, front-end 1).
+  /// The peer id to join as; `nil` for the side's usual one (back-end 0, front-end 1) of a
+  /// simulated link, and for the one that a real device has.
   public let peer: PeerID?
   /// The other side's peer id; `nil` for the usual one.
   public let other: PeerID?
@@ -26,12 +81,12 @@ public struct LinkSpecification: Equatable, Sendable {
   public init(_ text: String) throws(UsageError) {
     let keyed = try KeyedValue(
       text, option: "link", known: ["peer", "other", "placement", "dialect"])
-    guard keyed.first.hasPrefix("sim:"), keyed.first.count > 4 else {
+    guard let place = LinkPlace(keyed.first) else {
       throw UsageError(
-        "--link \(text): expected sim:PATH, the socket of ivshmem-sim"
-          + " (real devices arrive with the UIO and VFIO platforms)")
+        "--link \(text): expected sim:PATH (the socket of ivshmem-sim), a PCI address like"
+          + " 0000:00:03.0, /dev/ivshmem/NAME, uio:BDF or vfio:BDF")
     }
-    place = .simulator(String(keyed.first.dropFirst(4)))
+    self.place = place
     peer = try Self.peer(keyed, "peer", text)
     other = try Self.peer(keyed, "other", text)
     dialect = try keyed.value("dialect").flatMap { text throws(UsageError) in
@@ -60,6 +115,8 @@ public struct LinkSpecification: Equatable, Sendable {
   public var name: String {
     switch place {
     case .simulator(let path): path
+    case .uio(let name), .function(let name): name.text
+    case .vfio(let address): address.description
     }
   }
 
@@ -67,6 +124,9 @@ public struct LinkSpecification: Equatable, Sendable {
   public var text: String {
     switch place {
     case .simulator(let path): "sim:\(path)"
+    case .uio(let name): "uio:\(name.text)"
+    case .vfio(let address): "vfio:\(address)"
+    case .function(let name): name.text
     }
   }
 

@@ -12,7 +12,8 @@ import VirtioTransport
 public struct StatusTool: Sendable {
   /// The options of the tool.
   public static let options = [
-    OptionSpecification("link", "sim:PATH[,...]", "the link (required); placement as in use"),
+    OptionSpecification(
+      "link", "sim:PATH[,...]", "a simulated link (required); placement as in use"),
     OptionSpecification("json", "one JSON object on standard output"),
     OptionSpecification("help", "this text"),
   ]
@@ -110,7 +111,11 @@ public struct StatusTool: Sendable {
   }
 
   private func observe() throws(UsageError) -> SimulatorObserver {
-    let path = link.name
+    guard case .simulator(let path) = link.place else {
+      throw UsageError(
+        "link \(link.name): a device that a program may have is not opened to look at it (closing"
+          + " it would end the link); ask its back-end's control socket, or see 'ivshmem info'")
+    }
     do throws(SimulatorPeerError) {
       return try SimulatorObserver(socketPath: path)
     } catch { throw UsageError(explain(error, link.name, link.own(.backEnd))) }

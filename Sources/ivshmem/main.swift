@@ -14,10 +14,10 @@ let usage = """
   usage: ivshmem COMMAND [options]
 
   \(BoardTool.allCases.map { entry($0.page) }.joined(separator: "\n"))
-    ivshmem frontend block ACTION --link sim:PATH   drive a block device of a link;
+    ivshmem frontend block ACTION --link PLACE      drive a block device of a link;
                                                     ACTION: \(BlockTool.actions)
-    ivshmem frontend console --link sim:PATH        connect this terminal to a console device
-    ivshmem frontend entropy --link sim:PATH --bytes N
+    ivshmem frontend console --link PLACE           connect this terminal to a console device
+    ivshmem frontend entropy --link PLACE --bytes N
                                                     random bytes to standard output
     ivshmem frontend network ACTION --link sim:PATH
                                                     drive a network device; ACTION:
