@@ -124,8 +124,8 @@ public struct HostBridge: Equatable, Sendable {
     let tree = "/proc/device-tree"
     return (files.entries(tree) ?? []).compactMap { name in
       guard name.hasPrefix("pci@"),
-        files.text("\(tree)/\(name)/compatible", limit: 256)?.contains("pci-host-ecam-generic")
-          == true,
+        (files.text("\(tree)/\(name)/compatible", limit: 256) ?? "").split(separator: "\0")
+          .contains("pci-host-ecam-generic"),
         let reg = try? files.bytes("\(tree)/\(name)/reg", limit: 64),
         reg.count == 16 || reg.count == 8
       else { return nil }

@@ -11,8 +11,9 @@ struct StateTool {
       summary: "Shows the states of all peers of a link",
       details: """
         LINK is sim:PATH or a PCI address. Nothing is opened that would change a state: the
-        simulator is asked, or sysfs is read where the device has its memory in BAR 2, or the back-end that
-        has the device is asked over its control socket. Where none of that can be done it says why.
+        simulator is asked, or sysfs is read where the device has its memory in BAR 2, or the
+        back-end that has the device is asked over its control socket. Where none of that can
+        be done it says why.
         More than 64 peers: those with a state other than 0.
         """,
       options: [

@@ -12,8 +12,8 @@ struct WatchTool {
       summary: "Shows a link live: states, interrupts, queue indices, counters",
       details: """
         On a terminal the picture is drawn anew, elsewhere pictures follow one another; --json
-        writes a line each time. It looks as 'state' and 'peek' do and changes nothing. Where the memory
-        cannot be looked at, the interrupts of the device are shown alone. Ctrl-C ends it.
+        writes a line each time. It looks as 'state' and 'peek' do and changes nothing. Where the
+        memory cannot be looked at, the interrupts of the device are shown alone. Ctrl-C ends it.
         """,
       options: [
         OptionSpecification(
