@@ -247,6 +247,53 @@ static void check_removal(const char *bdf)
 	judge(state_of(id) == 0, "it was reset and comes back");
 }
 
+/* Uses the device as fast as it can while it goes and comes: errors are expected, harm is not. */
+static void use_until_killed(void)
+{
+	volatile uint32_t *volatile states;
+	volatile uint32_t seen;
+	int32_t count;
+	volatile int fd;
+
+	signal(SIGBUS, on_bus_error);
+	for (;;) {
+		fd = open(node, O_RDWR | O_NONBLOCK);
+		states = fd >= 0 ? get(fd, "state_table", RO) : NULL;
+		if (states && !sigsetjmp(back, 1))
+			seen = states[0];
+		if (states)
+			drop(states, "state_table");
+		if (fd >= 0 && read(fd, &count, 4) == 4)
+			seen = (uint32_t)count;
+		(void)seen;
+		close(fd);
+	}
+}
+
+static void check_races(const char *bdf)
+{
+	pid_t users[3];
+	int index, fd, is_there;
+
+	for (index = 0; index < 3; index++) {
+		users[index] = fork();
+		if (!users[index])
+			use_until_killed();
+	}
+	for (index = 0; index < 20; index++) {
+		tell_driver("unbind", bdf);
+		tell_driver("bind", bdf);
+	}
+	for (index = 0; index < 3; index++) {
+		kill(users[index], SIGKILL);
+		waitpid(users[index], NULL, 0);
+	}
+	fd = open(node, O_RDWR);
+	is_there = fd >= 0 && get(fd, "registers", RW) != NULL;
+	judge(is_there, "the device survives users that do not know");
+	close(fd);
+}
+
 int main(int count, char **words)
 {
 	char name[48], expected[48];
@@ -274,5 +321,6 @@ int main(int count, char **words)
 	check_interrupts(fd, registers, atoi(words[2]));
 	check_closing(fd, registers);
 	check_removal(words[3]);
+	check_races(words[3]);
 	return 0;
 }
