@@ -89,7 +89,7 @@ struct StateTool {
     guard let window = try? FunctionWindow(device, bar: 0, files: discovery.files) else {
       return false
     }
-    let registers = RegisterPicture(window.registers)
+    let registers = RegisterPicture(window)
     let id = UInt16(truncatingIfNeeded: registers.id)
     let rows = [Row(id: Int(id), state: registers.state, counts: nil)]
     let origin = "sysfs, the registers alone: the state table can be seen by the owner only"
