@@ -143,7 +143,7 @@ def section(name, text, level=".SH"):
 def verbs(text):
     """The commands that a help lists, in their order."""
     found = []
-    for name in re.findall(r"^ {4}ivshmem ([a-z]+)", text, re.M):
+    for name in re.findall(r"^ {2,4}ivshmem ([a-z]+)", text, re.M):
         if name not in found:
             found.append(name)
     return found

@@ -2,6 +2,8 @@
 public enum FuzzTarget: String, CaseIterable, Sendable {
   /// A hostile VMM against a vhost-user device.
   case vhostUser = "vhost-user"
+  /// Hostile vfio-user clients against the simulator.
+  case vfioUser = "vfio-user"
   /// A hostile front-end against a back-end.
   case backend
   /// A hostile back-end against the block front-end.
@@ -18,6 +20,7 @@ public enum FuzzTarget: String, CaseIterable, Sendable {
 public final class FuzzPlayer {
   // Plain references: the leak checker does not find an object behind an enum's tagged one.
   private var vhostUser: VhostUserFuzzer?
+  private var vfioUser: VfioUserFuzzer?
   private var backend: BackendFuzzer?
   private var frontend: FrontendFuzzer?
   private var driver: DriverFuzzer?
@@ -29,6 +32,7 @@ public final class FuzzPlayer {
   public init(_ target: FuzzTarget) throws {
     switch target {
     case .vhostUser: vhostUser = try VhostUserFuzzer()
+    case .vfioUser: vfioUser = try VfioUserFuzzer()
     case .backend: backend = try BackendFuzzer()
     case .frontend: frontend = try FrontendFuzzer()
     case .console: driver = try DriverFuzzer(.console)
@@ -40,11 +44,15 @@ public final class FuzzPlayer {
   /// Makes a device go wrong from now on, to show that AddressSanitizer sees it.
   public func stray() { backend?.strays = true }
 
+  /// Nothing else runs in this process: descriptors that stay open are counted, too.
+  public func runsAlone() { vfioUser?.isAlone = true }
+
   /// Plays one input.
   ///
   /// - Throws: the promise that was broken.
   public func run(_ bytes: [UInt8]) throws {
     vhostUser?.run(bytes)
+    try vfioUser?.run(bytes)
     try backend?.run(bytes)
     try frontend?.run(bytes)
     try driver?.run(bytes)
@@ -53,7 +61,7 @@ public final class FuzzPlayer {
 
   /// What was played, for people.
   public var summary: String {
-    vhostUser?.summary ?? backend?.summary ?? frontend?.summary ?? driver?.summary
+    vhostUser?.summary ?? vfioUser?.summary ?? backend?.summary ?? frontend?.summary ?? driver?.summary
       ?? siemens?.summary ?? ""
   }
 
@@ -68,6 +76,7 @@ public final class FuzzPlayer {
     guard next() & 3 != 0 else { return bytes }
     switch target {
     case .vhostUser: bytes.insert(contentsOf: [5, 6, 0, 0, 6, 1, 0], at: 0)
+    case .vfioUser: bytes.insert(contentsOf: [0x08, 0x1a, 0x08], at: 0)
     case .backend: bytes.insert(contentsOf: [0x07, 0x17, 0x27], at: 1)
     case .frontend, .console, .entropy: break
     case .siemens: bytes.insert(contentsOf: [0x02, 0x03, 0x00], at: 1)

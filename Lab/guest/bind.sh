@@ -2,6 +2,12 @@
 # Gives every ivshmem device of this guest to a driver, by driver_override. usage: bind.sh DRIVER
 # "none" takes them from their driver. Prints a line for each: its address and its driver now.
 found=1
+# A real PCI express port takes a moment to train its link.
+tries=0
+until grep -q 0x4106 /sys/bus/pci/devices/*/device 2>/dev/null || [ $tries = 100 ]; do
+  tries=$((tries + 1))
+  usleep 100000
+done
 for device in /sys/bus/pci/devices/*; do
   if [ "$(cat "$device/vendor"):$(cat "$device/device")" != 0x110a:0x4106 ]; then continue; fi
   found=0

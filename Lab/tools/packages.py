@@ -123,7 +123,10 @@ class Apt:
             "Dir::Etc::sourcelist": home / "sources.list", "Dir::Etc::sourceparts": "/dev/null",
             "Dir::Etc::preferences": "/dev/null", "Dir::Etc::preferencesparts": "/dev/null",
             "Dir::State::Lists": home / "lists", "Dir::State::status": home / "status",
-            "Dir::Cache": home / "cache", "APT::Architecture": arch,
+            "Dir::Cache": home / "cache",
+            # Container images switch these off, and each call then reads all lists anew.
+            "Dir::Cache::pkgcache": "pkgcache.bin", "Dir::Cache::srcpkgcache": "srcpkgcache.bin",
+            "APT::Architecture": arch,
             "APT::Install-Recommends": "0", "Debug::NoLocking": "1", "Acquire::Languages": "none",
             "APT::Sandbox::User": "", "Acquire::Retries": "3", "Acquire::http::Timeout": "30",
             "Dpkg::Use-Pty": "0",
@@ -183,10 +186,10 @@ class Apt:
             if re.search(r"\d", name.removesuffix(one.arch)):
                 found[name] = version[1]
             for word in (depends[1] if depends else "").split(","):
-                # "linux-base", "linux-initramfs-tool" and their like come with no version.
-                pinned = re.match(r" *(linux-[a-z0-9.+-]+) \(= ([^)]+)\)", word)
-                if pinned and pinned[2] == version[1] and pinned[1] not in found:
-                    queue.append(pinned[1])
+                # "linux-base", "linux-initramfs-tool" and their like name no version.
+                one_of = re.match(r" *(linux-[a-z]+-(?=\d|amd64|arm64)\S+)", word)
+                if one_of and one_of[1] not in found:
+                    queue.append(one_of[1])
         if not found:
             raise LabError(f"{one.via} of {one.release} names no kernel package")
         return sorted(found.items())

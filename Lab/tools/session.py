@@ -24,6 +24,8 @@ class Session:
         self.temporary = [self.sockets]
         self.failures, self.passed, self.values, self.notes = [], 0, {}, []
         self.backends, self.machines = [], []
+        # What else has to be ended, last come first: anything with stop(), which may complain.
+        self.others = []
 
     def fail(self, text):
         self.failures.append(text)
@@ -152,6 +154,10 @@ class Session:
             machine.kill()
         for one in self.backends:
             self.stop(one)
+        for one in reversed(self.others):
+            problem = one.stop()
+            if problem:
+                self.fail(problem)
         for folder in self.temporary:
             shutil.rmtree(folder, ignore_errors=True)
         if not (keep or self.failures):

@@ -85,11 +85,6 @@ long cl_event_signal(int fd) {
   do r = write(fd, &one, 8); while (r < 0 && errno == EINTR);
   return r < 0 ? -errno : 0;
 }
-long cl_event_offer(int fd) {
-  struct pollfd p = {fd, POLLOUT, 0};
-  if (poll(&p, 1, 0) != 1 || !(p.revents & POLLOUT)) return -EAGAIN;
-  return cl_event_signal(fd);
-}
 // Blocks until the event is signalled; -EINTR when a signal handler ran.
 long cl_event_wait(int fd) {
   uint64_t n;

@@ -85,8 +85,6 @@ extension SimulatorServer {
       return false
     }
     holders[machine.peer] = pid
-    // Nobody else takes them now; a read must not wait for what another process has taken.
-    for event in eventNumbers(of: machine.peer) { _ = cl_set_nonblocking(event) }
     setDelivery(machine.peer, isOneShot: false)
     prepare(machine.peer)
     log("peer \(machine.peer) joined (virtual machine, pid \(pid))")
@@ -98,7 +96,6 @@ extension SimulatorServer {
     log("peer \(machine.peer) (virtual machine, pid \(holders[machine.peer] ?? 0)) \(why)")
     bury(machine.peer)
     page.store32(0, at: machine.peer * HypervisorPage.lineSize + HypervisorPage.delivery)
-    for event in eventNumbers(of: machine.peer) { _ = cl_set_blocking(event) }
   }
 
   // MARK: Interrupts
@@ -107,8 +104,7 @@ extension SimulatorServer {
   func forwardEvents(to machine: Machine) {
     guard let holder = machine.holder else { return }
     for (vector, event) in eventNumbers(of: machine.peer).enumerated() {
-      // Not blocking as long as a machine is the peer.
-      if cl_event_wait(event) == 8 { holder.device.deliver(UInt16(vector)) }
+      if cl_event_try(event) == 8 { holder.device.deliver(UInt16(vector)) }
     }
   }
 

@@ -122,7 +122,7 @@ public final class SimulatorServer {
     while step() {}
     // Peers that sleep learn that the machine is gone.
     page.store32(1, at: Int(geometry.maxPeers) * HypervisorPage.lineSize)
-    for event in events { _ = cl_event_signal(event) }
+    for event in events { _ = cl_event_offer(event) }
     _ = unsafe cl_unlink(path)
     for machine in machines { machine.removeSocket() }
   }
@@ -130,7 +130,7 @@ public final class SimulatorServer {
   /// Waits for one round of events; `false` when asked to stop.
   ///
   /// - Parameter timeout: how long, in nanoseconds; negative: until something happens.
-  func step(timeout: Int64 = -1) -> Bool {
+  public func step(timeout: Int64 = -1) -> Bool {
     var entries = [
       cl_poll_entry(fd: stop.number, events: 1, revents: 0),
       cl_poll_entry(fd: listener.number, events: 1, revents: 0),
@@ -241,9 +241,7 @@ public final class SimulatorServer {
   func prepare(_ peer: Int) {
     setArmed(peer, false)
     for vector in 0..<Int(options.vectorCount) {
-      let event = events[peer * Int(options.vectorCount) + vector]
-      var entry = cl_poll_entry(fd: event, events: 1, revents: 0)
-      if unsafe cl_poll_ns(&entry, 1, 0) == 1 { _ = cl_event_wait(event) }
+      _ = cl_event_try(events[peer * Int(options.vectorCount) + vector])
     }
     guard options.overwritesAtStart, geometry.outputSize > 0 else { return }
     var state = UInt64(cl_random())

@@ -3,8 +3,8 @@ import LinuxSupport
 
 /// Where a client wants its interrupts: an eventfd a vector for MSI-X, one with a mask for INTx.
 ///
-/// A client chooses the descriptors. Only eventfds are taken, and one whose counter is full is
-/// left as it is: its owner sees an interrupt in any case.
+/// A client chooses the descriptors. Only eventfds are taken, and they are signalled without ever
+/// waiting: a full counter shows its owner an interrupt in any case.
 final class InterruptOutlets {
   /// INTx in the numbering of interrupt kinds.
   static let line: UInt32 = 0
@@ -123,7 +123,7 @@ final class InterruptOutlets {
     guard descriptors.count == 0 || descriptors.count == count else {
       throw .invalid("\(descriptors.count) eventfds for \(count) interrupts")
     }
-    guard descriptors.allSatisfy({ cl_is_eventfd($0) != 0 && cl_set_nonblocking($0) >= 0 }) else {
+    guard descriptors.allSatisfy({ cl_is_eventfd($0) != 0 }) else {
       throw .invalid("a descriptor that is no eventfd")
     }
     for index in start..<start + count {

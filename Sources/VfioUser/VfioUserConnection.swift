@@ -14,8 +14,9 @@ public final class VfioUserConnection {
     case closed(String)
   }
 
-  /// Messages that are handled before others get their turn.
+  /// Messages that are handled before others get their turn, and bytes of their answers.
   static let messagesAtOnce = 32
+  static let bytesAtOnce = VfioUserFormat.dataLimit
   /// Answers with an error number that are worth a line in the log.
   static let loggedFaults = 8
 
@@ -56,8 +57,10 @@ public final class VfioUserConnection {
   /// ``waitsForReader``.
   public func serve() -> Outcome {
     do throws(VfioUserEnd) {
+      var bytes = 0
       for _ in 0..<Self.messagesAtOnce {
-        guard try flush() else { return .open }
+        bytes += output.count
+        guard try flush(), bytes < Self.bytesAtOnce else { return .open }
         if isClosing { return .closed("was refused") }
         guard let header = try receive() else { return .open }
         answer(header)

@@ -85,7 +85,11 @@ final class ScriptedClient {
   var nextID: UInt16 = 100
 
   init(_ path: String) throws {
-    socket = try Descriptor(unsafe cl_connect_stream(path))
+    var result = unsafe cl_connect_stream(path)
+    let deadline = cl_monotonic_ns() + 5_000_000_000
+    // The server may not have taken the connections before this one.
+    while result == -11, cl_monotonic_ns() < deadline { result = unsafe cl_connect_stream(path) }
+    socket = try Descriptor(result)
     _ = cl_set_blocking(socket.number)
   }
 

@@ -38,8 +38,11 @@ long cl_map_private_at(void *_Nonnull at, size_t size);
 void cl_unmap(void *_Nonnull at, size_t size);
 long cl_eventfd(void);
 long cl_event_signal(int fd);
-// Signals an event of somebody else; one whose counter is full is left alone, not waited for.
+// Signals an event of somebody else, who may have filled its counter: never blocks, where the
+// kernel has asynchronous input and output. A full counter stays as it is.
 long cl_event_offer(int fd);
+// Empties an event that others hold, too: 8 when there was something, -EAGAIN when not; never blocks.
+long cl_event_try(int fd);
 // Blocks until the event is signalled; -EINTR when a signal handler ran.
 long cl_event_wait(int fd);
 // Waits for input on any of count descriptors, at most timeout_ns (negative: for ever).
