@@ -200,6 +200,35 @@ def board(session):
     Traffic(session, back, Host(session, sim.link)).run()
 
 
+def board_line(session):
+    """The board with INTx, where QEMU traps every access to the shared memory: identity, states and
+    doorbells only, through our UIO driver."""
+    sim = Simulator(session, machines=[0], vectors=1, options=",intx")
+    back = Machine(session, "arm64", [sim.machines[0]], driver="uio_ivshmem", name="board",
+                   machine="imx8mp-evk")
+    boot(back)
+    text = back.run("cat /proc/interrupts").text
+    session.check("uio_ivshmem" in text and "MSI" not in next(
+        t for t in text.splitlines() if "uio_ivshmem" in t), "the board does not use INTx")
+    ping(session, back, Host(session, sim.link), 0, 200)
+
+
+def ping(session, answers, rings, vector, count):
+    """Doorbells both ways, and the states that go before and after them."""
+    job = answers.spawn(f"exec ivshmem ping {answers.link} --answer --count {count} --vector {vector} "
+                        f"--patience 30 --json")
+    found, result = json_of(rings, f"ivshmem ping {rings.link} --count {count} --vector {vector} "
+                                   f"--patience 30")
+    session.check(result.ok and found.get("received") == count and found.get("failure") is None,
+                  f"ping: status {result.status}: {result.text[-300:]}")
+    end = processes.Deadline(30)
+    status, text = answers.job(job)
+    while status is None and not end.passed():
+        status, text = answers.job(job)
+    session.check(status == 0, f"ping --answer: status {status}: {text[-200:]}")
+    session.values["ping us"] = round(found.get("p50Ns", 0) / 1000)
+
+
 def commands(session):
     """What `ivshmem` says in a guest about a device that was described here."""
     sim = Simulator(session, output="1M", rw="64K", vectors=3)
@@ -210,6 +239,11 @@ def commands(session):
         listed(session, place)
         described(session, place, number)
         refusals(session, place)
+    ping(session, uio, vfio, 2, 300)
+    ping(session, vfio, uio, 0, 300)
+    result = vfio.run(f"ivshmem ping {vfio.link} --count 10 --patience 2")
+    session.check(result.status == 1 and "peer" in result.text,
+                  f"ping with nobody there: status {result.status}: {result.text[-200:]}")
 
 
 def json_of(place, words):

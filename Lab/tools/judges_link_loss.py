@@ -6,7 +6,7 @@ import time
 from . import links
 from .guest import GuestError
 
-CHUNK = 128 << 10
+CHUNK = 256 << 10
 # Writes one chunk after the other; each is flushed before the tool ends. "ACK n recoveries" goes to
 # the kernel's serial line, which the host keeps whatever happens to the guest.
 LOAD = """
@@ -14,7 +14,7 @@ exec >/tmp/load 2>&1
 i=$1
 while [ $i -lt $2 ]; do
   dd if=/root/chunks of=/tmp/chunk bs=%d skip=$i count=1 2>/dev/null
-  if ivshmem frontend block write --link $3 --file /tmp/chunk --offset $((i * %d)) --size 1K --depth 2 \\
+  if ivshmem frontend block write --link $3 --file /tmp/chunk --offset $((i * %d)) --size 512 --depth 2 \\
       --patience 60 --quiet --json >/tmp/result 2>/tmp/words; then
     recoveries=$(sed -n 's/.*"recoveries":\\([0-9]*\\).*/\\1/p' /tmp/result)
     echo "ACK $i $recoveries" >$4
@@ -33,7 +33,7 @@ class Loss:
     def __init__(self, session, target, chunks):
         self.session, self.target, self.chunks = session, target, chunks
         self.data = [os.urandom(CHUNK) for _ in range(chunks)]
-        self.image = session.image("disk.img", chunks * CHUNK >> 20)
+        self.image = session.image("disk.img", 1 + (chunks * CHUNK >> 20))
         self.sim = links.Simulator(session)
         self.lives = 0
         self.back = self.front = self.server = None
@@ -140,7 +140,7 @@ def lost_nothing(session, events, chunks, target="amd64-cloud"):
     one.serve()
     one.load()
     for name in events:
-        one.until(6, f"before {name}")
+        one.until(5, f"before {name}")
         getattr(one, name)()
         session.passed += 1
     one.until(chunks, "after everything")
@@ -152,10 +152,11 @@ def lost_nothing(session, events, chunks, target="amd64-cloud"):
 
 def processes_killed(session):
     """The programs die by SIGKILL, each several times, while chunks are written."""
-    lost_nothing(session, ["kill_back_end", "kill_front_end"] * max(2, session.rounds // 2), 60)
+    rounds = ["kill_back_end", "kill_front_end", "kill_back_end"] * max(1, session.rounds // 2)
+    lost_nothing(session, rounds, 8 * len(rounds))
 
 
 def machines_killed(session):
     """The machines die (QEMU gets SIGKILL), are reset, and come back; the other one stays."""
     lost_nothing(session, ["kill_back_machine", "kill_front_machine", "reset_back_machine",
-                           "kill_back_end"], 60)
+                           "kill_back_end"], 40)

@@ -109,6 +109,12 @@ public struct RegisterPicture: Equatable, Sendable {
     self.state = state
   }
 
+  /// Reads them through a window, which stays mapped until that is done. (A view that was taken out
+  /// of a window does not keep it: a value that cannot be copied ends after its last use.)
+  public init(_ window: borrowing FunctionWindow) {
+    self.init(window.registers)
+  }
+
   /// Reads the four registers, each once, in one access each.
   public init(_ registers: DeviceRegisters) {
     id = registers.read(.id)
@@ -132,7 +138,7 @@ public struct FunctionObserver: ~Copyable {
   public init(_ device: LinkDevice, files: HostFiles) throws(WindowError) {
     let page = try FunctionWindow(device, bar: 0, files: files)
     let memory = try FunctionWindow(device, bar: 2, files: files)
-    let registers = RegisterPicture(page.registers)
+    let registers = RegisterPicture(page)
     let geometry = try Self.geometry(device, registers, memory.count)
     self.init(page, memory, registers, geometry)
   }
@@ -165,7 +171,7 @@ public struct FunctionObserver: ~Copyable {
   }
 
   /// The registers now.
-  public var currentRegisters: RegisterPicture { RegisterPicture(page.registers) }
+  public var currentRegisters: RegisterPicture { RegisterPicture(page) }
   /// The shared memory; not used after the observer's end.
   public var region: SharedRegion { memory.region }
 }

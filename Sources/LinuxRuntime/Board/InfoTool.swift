@@ -49,8 +49,8 @@ struct InfoTool {
     var registers: RegisterPicture?
     var reason: String?
     do throws(WindowError) {
-      registers = RegisterPicture(
-        try FunctionWindow(device, bar: 0, files: discovery.files).registers)
+      let window = try FunctionWindow(device, bar: 0, files: discovery.files)
+      registers = RegisterPicture(window)
     } catch { reason = error.text }
     if given.has("json") {
       writeOutput(json(description, holders, registers, reason) + "\n")
