@@ -14,7 +14,6 @@ import FuzzTargets
         let target = unsafe FuzzTarget(rawValue: String(cString: name))
       else { fatalError("CELLMATE_FUZZ_TARGET names no fuzzer") }
       unsafe player = try? FuzzPlayer(target)
-      unsafe player?.runsAlone()
       if unsafe getenv("CELLMATE_FUZZ_STRAY") != nil { unsafe player?.stray() }
     }
     let bytes = unsafe [UInt8](UnsafeBufferPointer(start: data, count: size))
@@ -37,6 +36,7 @@ import FuzzTargets
         exit(2)
       }
       let player = try FuzzPlayer(target)
+      // libFuzzer is not alone: it opens its symbolizer when it pleases.
       player.runsAlone()
       if arguments[2] == "--seeds" {
         try playSeeds(

@@ -214,6 +214,10 @@ public final class SimulatorServer {
       reply(client, .badHello, holder: 0)
       return drop(client, "(pid \(pid)) said 0x\(String(words[0], radix: 16)) for a hello")
     }
+    if answerStatus(client.socket.number, words[1]) {
+      clients[client.socket.number] = nil
+      return
+    }
     if words[1] == SimulatorMessage.observer { return reply(client, .ok, holder: 0) }
     let wanted: Int? = words[1] == SimulatorMessage.anyPeer ? nil : Int(words[1])
     if let wanted, wanted >= holders.count {

@@ -31,6 +31,7 @@ let specifications = [
 
 let usage = """
   usage: ivshmem-sim --socket PATH [options]
+         ivshmem-sim status --socket PATH [--json]    who its peers are; status --help
          ivshmem-sim draw map|start-up [options]      pictures of a link; draw --help
 
   Offers one ivshmem-v2 link to processes and QEMU machines: sections with the rights they have
@@ -84,6 +85,9 @@ func run() -> Int32 {
   do throws(UsageError) {
     if CommandLine.arguments.dropFirst().first == "draw" {
       return try Draw.run(Array(CommandLine.arguments.dropFirst(2)))
+    }
+    if CommandLine.arguments.dropFirst().first == "status" {
+      return try Status.run(Array(CommandLine.arguments.dropFirst(2)))
     }
     let given = try CommandOptions(Array(CommandLine.arguments.dropFirst()), specifications)
     if given.has("help") {
