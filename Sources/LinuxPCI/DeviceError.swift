@@ -71,7 +71,8 @@ public enum DeviceError: Error, Equatable, Sendable {
         + " device (110a:4106); 'ivshmem list' shows them"
     case .driver(nil, let wanted, let address):
       "no driver has it, expected \(wanted); 'ivshmem bind \(address)' gives it one"
-    case .driver("virtio_ivshmem", _, _):
+    // The module is virtio_ivshmem, the driver's own name has a dash.
+    case .driver("virtio-ivshmem", _, _):
       "virtio_ivshmem has it: this kernel's own driver is the front-end; unbind it to use the link"
     case .driver(let found?, let wanted, let address):
       "its driver is \(found), expected \(wanted); 'ivshmem bind \(address)' changes it"

@@ -20,7 +20,6 @@ public struct ControlTool: Sendable {
   /// How long an answer is waited for, in nanoseconds; a reload may have to wait for requests in
   /// flight.
   private static var patience: UInt64 { 30_000_000_000 }
-  private static var answerLimit: Int { 16 << 20 }
 
   private let action: String
   private let path: String
@@ -53,7 +52,9 @@ public struct ControlTool: Sendable {
   public func run() throws(UsageError) -> Int32 {
     let answer: String
     do throws(SystemError) {
-      answer = try ask(isJSON || action == "metrics" ? action : "\(action) text")
+      answer = try ControlQuestion.ask(
+        path, isJSON || action == "metrics" ? action : "\(action) text",
+        patience: Self.patience)
     } catch {
       throw UsageError(
         "--control \(path): \(error.text); is ivshmem-backend running there, and may you use"
@@ -77,16 +78,33 @@ public struct ControlTool: Sendable {
     writeOutput(text)
     return 0
   }
+}
 
-  private func ask(_ command: String) throws(SystemError) -> String {
+/// Asks a running back-end over its control socket.
+enum ControlQuestion {
+  private static var answerLimit: Int { 16 << 20 }
+
+  /// Sends one command; the whole answer.
+  ///
+  /// - Parameter patience: how long the answer is waited for, in nanoseconds.
+  static func ask(
+    _ path: String, _ command: String, patience: UInt64
+  ) throws(SystemError) -> String {
     let socket = try Descriptor(unsafe cl_connect_stream(path))
+    return try ask(socket, command, patience: patience)
+  }
+
+  /// Sends one command on a connection that stays open; the whole answer.
+  static func ask(
+    _ socket: borrowing Descriptor, _ command: String, patience: UInt64
+  ) throws(SystemError) -> String {
     var line = command + "\n"
     let sent = line.withUTF8 { bytes in
       guard let base = bytes.baseAddress else { return 0 }
       return unsafe cs_write(socket.number, base, bytes.count)
     }
     _ = try SystemError.check(sent)
-    let end = cl_monotonic_ns() + Self.patience
+    let end = cl_monotonic_ns() + patience
     var answer: [UInt8] = []
     while answer.count < Self.answerLimit {
       if isWhole(answer) { return String(decoding: answer, as: UTF8.self) }
@@ -106,7 +124,7 @@ public struct ControlTool: Sendable {
     throw SystemError(SystemError.connectionReset)
   }
 
-  private func isWhole(_ answer: [UInt8]) -> Bool {
+  private static func isWhole(_ answer: [UInt8]) -> Bool {
     guard answer.last == 10 else { return false }
     if answer.first == 123 { return true }
     return answer.count >= 6 && answer[(answer.count - 6)...].elementsEqual("# EOF\n".utf8)

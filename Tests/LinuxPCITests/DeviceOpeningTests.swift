@@ -105,7 +105,7 @@ import VirtioTransport
     }
     #expect(Self.error("00:03.0", old) == .otherDevice(vendor: 0x1af4, device: 0x1110))
     let address = try #require(PCIAddress("00:03.0"))
-    for driver in [nil, "uio_pci_generic", "virtio_ivshmem", "ivshmem-net"] {
+    for driver in [nil, "uio_pci_generic", "virtio-ivshmem", "ivshmem-net"] {
       let tree = try Self.tree { $0.driver = driver }
       let expected = DeviceError.driver(
         found: driver, wanted: "uio_ivshmem or vfio-pci", address)
@@ -238,7 +238,7 @@ import VirtioTransport
       .absent(address), .noFunction(node: "/dev/x"), .otherDevice(vendor: 1, device: 2),
       .otherDevice(vendor: 0x1af4, device: 0x1110),
       .driver(found: nil, wanted: "a", address), .driver(found: "b", wanted: "a", address),
-      .driver(found: "virtio_ivshmem", wanted: "a", address), .noNode, .noMap("m", title: "t"),
+      .driver(found: "virtio-ivshmem", wanted: "a", address), .noNode, .noMap("m", title: "t"),
       .map("m", found: 1, expected: 2), .section("s", size: 1, page: 2),
       .geometry(.totalSize), .noInterrupt, .busy("d", holder: 0), .busy("d", holder: 7),
       .lock("l", cause), .otherPeer(1, wanted: 0), .open("n", cause), .open("n", SystemError(5)),
