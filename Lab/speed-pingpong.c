@@ -39,6 +39,16 @@ static volatile uint32_t *map_registers(int device) {
   if (pread(device, &command, 2, config.offset + 4) != 2) die("reading the command register");
   command |= 6; /* memory, bus master */
   if (pwrite(device, &command, 2, config.offset + 4) != 2) die("writing the command register");
+  /* Whoever had the device before may have left one-shot interrupts on (vendor capability, private
+   * control); this loop arms once. */
+  uint8_t at = 0x34, pair[4] = {0};
+  while (pread(device, &at, 1, config.offset + at) == 1 && at) {
+    if (pread(device, pair, 4, config.offset + at) != 4) die("reading a capability");
+    if (pair[0] == 9) break;
+    at++;
+  }
+  pair[3] &= 0xfe;
+  if (at && pwrite(device, &pair[3], 1, config.offset + at + 3) != 1) die("one-shot mode");
   return base;
 }
 

@@ -56,7 +56,7 @@ class Switch:
 
     def link(self, port, state):
         """What the operator does: the link of one port goes down or up."""
-        subprocess.run([ROOT / ".build/release/ivshmem", "backend", "link", state,
+        subprocess.run([ROOT / ".build/release/ivshmem", "backend", "carrier", state,
                         ADDRESSES[port], "--control", self.control],
                        check=True, timeout=60, stdout=subprocess.DEVNULL)
 

@@ -78,6 +78,8 @@ long cd_lock_name(const char *_Nonnull path, int *_Nonnull holder) {
     return r;
   }
   if (mine) {
+    // Whatever the umask: another user of the device takes the same lock later.
+    fchmod(fd, 0644);
     int count = snprintf(text, sizeof text, "%d\n", (int)getpid());
     // The number is a courtesy to whoever finds the lock taken.
     if (ftruncate(fd, 0) == 0 && pwrite(fd, text, (size_t)count, 0) < 0) return fd;

@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/utsname.h>
 #include <unistd.h>
 
 // ---- lists of names --------------------------------------------------------------------------
@@ -81,13 +80,7 @@ long cu_rights(const char *path, unsigned *owner, unsigned *group, unsigned *mod
 }
 
 unsigned cu_user(void) { return geteuid(); }
-
-void cu_kernel(char *release, char *machine, size_t size) {
-  struct utsname u;
-  int known = uname(&u) == 0;
-  snprintf(release, size, "%s", known ? u.release : "");
-  snprintf(machine, size, "%s", known ? u.machine : "");
-}
+long cu_page_size(void) { return sysconf(_SC_PAGESIZE); }
 
 // ---- libudev ---------------------------------------------------------------------------------
 

@@ -11,8 +11,7 @@ public struct DeviceLock: ~Copyable {
 
   /// Takes the lock of `address`, without waiting.
   ///
-  /// - Parameter folder: where the lock's file lies; `nil` for the usual place, `/run/cellmate`
-  ///   when that is a folder, else `/run/lock`.
+  /// - Parameter folder: where the lock's file lies; `nil` for the usual place, `/run/lock`.
   public init(_ address: PCIAddress, folder: String? = nil) throws(DeviceError) {
     let path = "\(folder ?? Self.folder)/ivshmem-\(address).lock"
     var holder: Int32 = 0
@@ -23,12 +22,13 @@ public struct DeviceLock: ~Copyable {
   }
 
   private static var folder: String {
-    let own = "/run/cellmate"
-    if unsafe cd_is_folder(own) != 0 { return own }
-    if unsafe cd_is_folder("/run/lock") != 0 { return "/run/lock" }
-    // A small root file system: whoever may use the device is root there.
-    _ = unsafe cd_make_folder("/run", 0o755)
-    _ = unsafe cd_make_folder(own, 0o755)
-    return own
+    // One place for all users, services among them, or they would not meet.
+    let usual = "/run/lock"
+    if unsafe cd_is_folder(usual) == 0 {
+      // A small root file system: whoever may use the device is root there.
+      _ = unsafe cd_make_folder("/run", 0o755)
+      _ = unsafe cd_make_folder(usual, 0o1777)
+    }
+    return usual
   }
 }

@@ -112,4 +112,7 @@ public struct HostFiles: Sendable {
 
   /// The user this process acts as; 0 is root.
   public static var user: UInt32 { cu_user() }
+
+  /// Bytes of a page of this machine.
+  public static var pageSize: UInt64 { UInt64(max(4096, cu_page_size())) }
 }

@@ -3,6 +3,7 @@ import DeviceRuntime
 import IVShmem
 import LinuxSupport
 import SharedMemory
+import VirtioDevice
 import VirtioTransport
 
 /// What one turn of a link's loop found.
@@ -168,6 +169,22 @@ struct BackendLink: ~Copyable {
       say("queueErrors", counters.queueErrors)
       say("resets", counters.resets)
       backend.slots[slot].device.forEachCounter(slot: slot, body)
+    }
+  }
+
+  /// The queues that the drivers have made ready, with what they wrote into their registers.
+  mutating func forEachRing(_ body: (RingPlace) -> Void) {
+    for slot in 0..<deviceCount {
+      let registers = backend.slots[slot].registers
+      for queue in 0..<registers.identity.queueCount {
+        let state = registers.queueState(queue)
+        guard state.isReady else { continue }
+        let place = registers.queueAddresses(queue)
+        body(
+          RingPlace(
+            slot: slot, queue: queue, size: state.size, descriptors: place.descriptors,
+            available: place.available, used: place.used))
+      }
     }
   }
 

@@ -25,6 +25,14 @@ public struct BackendOptions: Sendable {
       }
     }
 
+    /// Whether an operator may mean it by `text`: as it is written, or by its bare name.
+    func isNamed(_ text: String) -> Bool {
+      switch self {
+      case .link(let link): text == link.name || text == link.text
+      case .vhostUser: false
+      }
+    }
+
     /// The path that only one of two may use at a time.
     var path: String {
       switch self {

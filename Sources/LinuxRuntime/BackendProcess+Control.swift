@@ -1,6 +1,7 @@
 import CLinux
 import CService
 import HostResources
+import IVShmem
 import LinuxSupport
 import VirtioNet
 
@@ -11,13 +12,13 @@ extension BackendProcess {
   /// Does what a client of the control socket asks.
   mutating func carryOut(_ request: ControlRequest, _ client: Int, _ now: UInt64) {
     switch request.verb {
-    case .status, .metrics:
+    case .status, .metrics, .rings:
       waiting.append((client, request, askLinks(), now + Self.answerPatience))
     case .reload: beginReload(client: (client, request))
     case .stop:
       answer(client, request, json: "{\"ok\":true}", text: "ok: stopping", now)
       if !isStopping { beginStop() }
-    case .link(let address, let isUp):
+    case .carrier(let address, let isUp):
       guard SwitchRegistry.shared.setLink(of: address, isUp: isUp) else {
         return refuse(client, request, "no network device has mac=\(address.text)", now)
       }
@@ -25,13 +26,61 @@ extension BackendProcess {
         client, request, json: "{\"ok\":true}",
         text: "ok: link \(isUp ? "up" : "down") of \(address.text)", now)
     case .help:
+      let names = [
+        "status", "metrics", "reload", "stop", "carrier", "link", "rings", "look", "help",
+      ]
       answer(
         client, request,
-        json: "{\"ok\":true,\"commands\":[\"status\",\"metrics\",\"reload\",\"stop\","
-          + "\"link\",\"help\"]}",
-        text: "ok: status, metrics, reload, stop, link, help; 'text' behind one for people", now)
+        json: "{\"ok\":true,\"commands\":[\(names.map { quoted($0) }.joined(separator: ","))]}",
+        text: "ok: \(names.joined(separator: ", ")); 'text' behind the first five for people",
+        now)
+    case .link, .look: showLink(client, request, now)
     case .wrong(let reason): refuse(client, request, reason, now)
     }
+  }
+
+  /// The one link a request names, with its memory; the client is told when there is none.
+  private mutating func named(
+    _ client: Int, _ request: ControlRequest, _ now: UInt64
+  ) -> (board: LinkBoard, memory: LinkMemory)? {
+    let name: String
+    switch request.verb {
+    case .link(let wanted), .rings(let wanted), .look(_, _, let wanted): name = wanted
+    case .carrier, .status, .metrics, .reload, .stop, .help, .wrong: name = ""
+    }
+    let shown = links.filter { link in
+      link.board.shownMemory != nil && (name.isEmpty || link.specification.face.isNamed(name))
+    }
+    if shown.count == 1, let board = shown.first?.board, let memory = board.shownMemory {
+      return (board, memory)
+    }
+    let what = name.isEmpty ? "not exactly one ivshmem link is here" : "no ivshmem link \(name)"
+    refuse(client, request, "\(what); see status", now)
+    return nil
+  }
+
+  /// Where the rings lie, after the link has said it anew.
+  private mutating func answerRings(_ client: Int, _ request: ControlRequest, _ now: UInt64) {
+    guard let (board, _) = named(client, request, now) else { return }
+    let places = board.ringPlaces().map { $0.json }.joined(separator: ",")
+    answer(client, request, json: "{\"ok\":true,\"rings\":[\(places)]}", text: "", now)
+  }
+
+  /// What a link's memory is like, or some of its words.
+  private mutating func showLink(_ client: Int, _ request: ControlRequest, _ now: UInt64) {
+    guard let (board, memory) = named(client, request, now) else { return }
+    guard case .look(let offset, let count, _) = request.verb else {
+      return answer(client, request, json: memory.json, text: "", now)
+    }
+    guard let bytes = board.look(offset, count) else {
+      return refuse(
+        client, request,
+        "expected 4 to \(LinkMemory.lookLimit) bytes inside the \(memory.geometry.totalSize) of the"
+          + " link, in whole words", now)
+    }
+    answer(
+      client, request, json: "{\"ok\":true,\"offset\":\(offset),\"bytes\":\"\(hexBytes(bytes))\"}",
+      text: "", now)
   }
 
   /// An answer that says why not.
@@ -73,7 +122,9 @@ extension BackendProcess {
         rest.append(entry)
         continue
       }
-      if entry.request.verb == .metrics {
+      if case .rings = entry.request.verb {
+        answerRings(entry.client, entry.request, now)
+      } else if entry.request.verb == .metrics {
         let text = metricsText(entry.serial)
         guard let control else { continue }
         control.answer(

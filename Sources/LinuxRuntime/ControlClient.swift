@@ -11,8 +11,14 @@ struct ControlRequest: Equatable {
     case reload
     case stop
     case help
-    /// Link up or down, of the network device with this address.
-    case link(MACAddress, isUp: Bool)
+    /// The carrier, up or down, of the network device with this address.
+    case carrier(MACAddress, isUp: Bool)
+    /// What a link's memory is like; the link's name, empty for the only one.
+    case link(String)
+    /// Where the rings of a link lie; the link's name, empty for the only one.
+    case rings(String)
+    /// Bytes of a link's memory: offset, count, the link's name.
+    case look(Int, Int, String)
     /// Not understood; the reason.
     case wrong(String)
   }
@@ -173,6 +179,7 @@ final class ControlClient {
 
   /// A command line: a verb, and `text` for an answer that people read.
   static func parse(_ line: [UInt8]) -> ControlRequest {
+    if let request = parseLook(line) { return request }
     let words = line.split(separator: 32).map { Array($0) }
     let form: ControlRequest.Form =
       words.count == 2 && words[1] == Array("text".utf8) ? .text : .json
@@ -180,29 +187,51 @@ final class ControlClient {
       ("status", .status), ("metrics", .metrics), ("reload", .reload), ("stop", .stop),
       ("help", .help),
     ]
-    if let request = linkRequest(words) { return request }
+    if let request = carrierRequest(words) { return request }
     guard words.count == (form == .text ? 2 : 1),
       let found = known.first(where: { Array($0.0.utf8) == words[0] })
     else {
       return ControlRequest(
-        verb: .wrong("unknown command; known are: status, metrics, reload, stop, link, help"),
+        verb: .wrong(
+          "unknown command; known are: status, metrics, reload, stop, carrier, link, rings,"
+            + " look, help"),
         form: .json)
     }
     return ControlRequest(verb: found.1, form: form)
   }
 
-  /// `link up|down ADDRESS`, which is about one network device.
-  private static func linkRequest(_ words: [[UInt8]]) -> ControlRequest? {
-    guard words.first == Array("link".utf8) else { return nil }
+  /// `carrier up|down ADDRESS`, which is about one network device.
+  private static func carrierRequest(_ words: [[UInt8]]) -> ControlRequest? {
+    guard words.first == Array("carrier".utf8) else { return nil }
     let form: ControlRequest.Form =
       words.count == 4 && words[3] == Array("text".utf8) ? .text : .json
     let isUp = words.count > 1 && words[1] == Array("up".utf8)
     guard words.count == (form == .text ? 4 : 3), isUp || words[1] == Array("down".utf8),
       let address = NetworkSpecification.address(String(decoding: words[2], as: UTF8.self))
     else {
-      return ControlRequest(verb: .wrong("expected: link up|down ADDRESS"), form: form)
+      return ControlRequest(verb: .wrong("expected: carrier up|down ADDRESS"), form: form)
     }
-    return ControlRequest(verb: .link(address, isUp: isUp), form: form)
+    return ControlRequest(verb: .carrier(address, isUp: isUp), form: form)
+  }
+
+  /// `link [NAME]` and `look OFFSET COUNT [NAME]`; a name is the rest of the line.
+  private static func parseLook(_ line: [UInt8]) -> ControlRequest? {
+    let text = String(decoding: line, as: UTF8.self)
+    if text == "link" || text.hasPrefix("link ") {
+      return ControlRequest(verb: .link(String(text.dropFirst(5))), form: .json)
+    }
+    if text == "rings" || text.hasPrefix("rings ") {
+      return ControlRequest(verb: .rings(String(text.dropFirst(6))), form: .json)
+    }
+    guard text.hasPrefix("look ") else { return nil }
+    let words = text.dropFirst(5).split(
+      separator: " ", maxSplits: 2, omittingEmptySubsequences: false)
+    guard words.count >= 2, let offset = Int(words[0]), let count = Int(words[1]) else {
+      return ControlRequest(
+        verb: .wrong("expected: look OFFSET COUNT [LINK], in decimal"), form: .json)
+    }
+    return ControlRequest(
+      verb: .look(offset, count, words.count == 3 ? String(words[2]) : ""), form: .json)
   }
 
   /// Queues an answer.

@@ -16,13 +16,12 @@ public struct ControlTool: Sendable {
 
   /// The actions, for messages.
   public static var actions: String {
-    "status, metrics, reload, stop, link up ADDRESS, link down ADDRESS"
+    "status, metrics, reload, stop, carrier up ADDRESS, carrier down ADDRESS"
   }
 
   /// How long an answer is waited for, in nanoseconds; a reload may have to wait for requests in
   /// flight.
   private static var patience: UInt64 { 30_000_000_000 }
-  private static var answerLimit: Int { 16 << 20 }
 
   private let action: String
   private let path: String
@@ -30,16 +29,16 @@ public struct ControlTool: Sendable {
 
   /// Checks the command line.
   public init(_ given: CommandOptions) throws(UsageError) {
-    guard given.arguments.count == (given.arguments.first == "link" ? 3 : 1) else {
+    guard given.arguments.count == (given.arguments.first == "carrier" ? 3 : 1) else {
       throw UsageError("backend needs one action: \(Self.actions)")
     }
     action = given.arguments.joined(separator: " ")
     switch given.arguments[0] {
-    case "link":
+    case "carrier":
       guard ["up", "down"].contains(given.arguments[1]),
         NetworkSpecification.address(given.arguments[2]) != nil
       else {
-        throw UsageError("backend link: expected link up|down ADDRESS, as in 02:00:00:00:00:01")
+        throw UsageError("backend carrier: expected up|down ADDRESS, as in up 02:00:00:00:00:01")
       }
     case "status", "metrics", "reload", "stop": break
     default: throw UsageError("backend \(action): unknown action; known are: \(Self.actions)")
@@ -61,7 +60,9 @@ public struct ControlTool: Sendable {
   public func run() throws(UsageError) -> Int32 {
     let answer: String
     do throws(SystemError) {
-      answer = try ask(isJSON || action == "metrics" ? action : "\(action) text")
+      answer = try ControlQuestion.ask(
+        path, isJSON || action == "metrics" ? action : "\(action) text",
+        patience: Self.patience)
     } catch {
       throw UsageError(
         "--control \(path): \(error.text); is ivshmem-backend running there, and may you use"
@@ -85,16 +86,33 @@ public struct ControlTool: Sendable {
     writeOutput(text)
     return 0
   }
+}
 
-  private func ask(_ command: String) throws(SystemError) -> String {
+/// Asks a running back-end over its control socket.
+enum ControlQuestion {
+  private static var answerLimit: Int { 16 << 20 }
+
+  /// Sends one command; the whole answer.
+  ///
+  /// - Parameter patience: how long the answer is waited for, in nanoseconds.
+  static func ask(
+    _ path: String, _ command: String, patience: UInt64
+  ) throws(SystemError) -> String {
     let socket = try Descriptor(unsafe cl_connect_stream(path))
+    return try ask(socket, command, patience: patience)
+  }
+
+  /// Sends one command on a connection that stays open; the whole answer.
+  static func ask(
+    _ socket: borrowing Descriptor, _ command: String, patience: UInt64
+  ) throws(SystemError) -> String {
     var line = command + "\n"
     let sent = line.withUTF8 { bytes in
       guard let base = bytes.baseAddress else { return 0 }
       return unsafe cs_write(socket.number, base, bytes.count)
     }
     _ = try SystemError.check(sent)
-    let end = cl_monotonic_ns() + Self.patience
+    let end = cl_monotonic_ns() + patience
     var answer: [UInt8] = []
     while answer.count < Self.answerLimit {
       if isWhole(answer) { return String(decoding: answer, as: UTF8.self) }
@@ -114,7 +132,7 @@ public struct ControlTool: Sendable {
     throw SystemError(SystemError.connectionReset)
   }
 
-  private func isWhole(_ answer: [UInt8]) -> Bool {
+  private static func isWhole(_ answer: [UInt8]) -> Bool {
     guard answer.last == 10 else { return false }
     if answer.first == 123 { return true }
     return answer.count >= 6 && answer[(answer.count - 6)...].elementsEqual("# EOF\n".utf8)

@@ -37,6 +37,10 @@ final class LinkBoard: @unchecked Sendable {
   private let words: UnsafeMutablePointer<UInt32>
   private let values: UnsafeMutablePointer<UInt64>
   private let monitor: OpaquePointer
+  /// Guarded by the monitor; there as long as the link has its memory mapped.
+  private var memory: LinkMemory?
+  /// Guarded by the monitor; room for every queue of a link, so that nothing is allocated later.
+  private var rings: [RingPlace] = []
 
   init(_ counters: [Counter], kinds: [String]) {
     self.counters = counters
@@ -46,6 +50,7 @@ final class LinkBoard: @unchecked Sendable {
     unsafe values = .allocate(capacity: max(1, counters.count))
     unsafe values.initialize(repeating: 0, count: max(1, counters.count))
     unsafe monitor = cl_monitor_create()
+    rings.reserveCapacity(256)
   }
 
   deinit {
@@ -77,7 +82,58 @@ final class LinkBoard: @unchecked Sendable {
     return (0..<counters.count).map { unsafe values[$0] }
   }
 
+  /// What the link's memory is like; `nil` when there is none (any more).
+  var shownMemory: LinkMemory? {
+    unsafe cl_monitor_enter(monitor)
+    defer { unsafe cl_monitor_leave(monitor) }
+    return memory
+  }
+
+  /// Copies words of the link's shared memory, which stays mapped meanwhile; `nil` when it is gone
+  /// or the range is not inside it. The link's thread is not asked and does not wait.
+  ///
+  /// - Parameters:
+  ///   - offset: from the start of the state table, a multiple of 4.
+  ///   - count: bytes, a multiple of 4, at most ``LinkMemory/lookLimit``.
+  func look(_ offset: Int, _ count: Int) -> [UInt8]? {
+    unsafe cl_monitor_enter(monitor)
+    defer { unsafe cl_monitor_leave(monitor) }
+    return memory?.words(offset, count)
+  }
+
+  /// The rings as last published.
+  func ringPlaces() -> [RingPlace] {
+    unsafe cl_monitor_enter(monitor)
+    defer { unsafe cl_monitor_leave(monitor) }
+    // A copy of its own: the link's thread fills the same room again.
+    return rings.map { $0 }
+  }
+
   // MARK: The link
+
+  /// Publishes where the rings lie.
+  func publishRings(_ fill: ((RingPlace) -> Void) -> Void) {
+    unsafe cl_monitor_enter(monitor)
+    rings.removeAll(keepingCapacity: true)
+    fill { place in
+      if rings.count < 256 { rings.append(place) }
+    }
+    unsafe cl_monitor_leave(monitor)
+  }
+
+  /// Lets the service look at the memory of the link, until ``hideMemory()``.
+  func showMemory(_ shown: LinkMemory) {
+    unsafe cl_monitor_enter(monitor)
+    memory = shown
+    unsafe cl_monitor_leave(monitor)
+  }
+
+  /// The memory is about to be unmapped.
+  func hideMemory() {
+    unsafe cl_monitor_enter(monitor)
+    memory = nil
+    unsafe cl_monitor_leave(monitor)
+  }
 
   /// Whether the link was asked to stop.
   var isAskedToStop: Bool { load(.stop) != 0 }

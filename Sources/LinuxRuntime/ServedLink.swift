@@ -38,6 +38,7 @@ final class ServedLink: @unchecked Sendable {
     case .link(let specification):
       var isAdopted = false
       let platform = try openKeptPeer(specification, options, isAdopted: &isAdopted)
+      let shown = LinkMemory(platform)
       switch try chooseDialect(platform, specification, .backEnd) {
       case .native:
         var native = try BackendLink(
@@ -55,6 +56,7 @@ final class ServedLink: @unchecked Sendable {
         isSiemens = true
         self.siemens = consume siemens
       }
+      board.showMemory(shown)
     case .vhostUser(let path):
       var socket = try VhostUserLink.open(
         path: path, device: link.devices[0], options, memory: memory)
@@ -75,6 +77,7 @@ final class ServedLink: @unchecked Sendable {
 
   // The link first, then the memory its books lie in.
   deinit {
+    board.hideMemory()
     native = nil
     siemens = nil
     socket = nil
@@ -125,6 +128,7 @@ final class ServedLink: @unchecked Sendable {
         socket!.forEachCounter { _, value in body(value) }
       }
     }
+    if native != nil { board.publishRings { body in native!.forEachRing(body) } }
   }
 
   private func beginStop() {
@@ -182,6 +186,7 @@ final class ServedLink: @unchecked Sendable {
     isUp = false
     deadline = nil
     if watcher >= 0 { removeWaits() }
+    board.hideMemory()
     native = nil
     siemens = nil
     socket = nil

@@ -121,6 +121,15 @@ public struct RegisterFile: Sendable {
     return (queues[index].size, queues[index].isReady)
   }
 
+  /// The addresses of queue `index` as the driver has written them, for tools: nothing is checked.
+  public func queueAddresses(
+    _ index: Int
+  ) -> (descriptors: UInt64, available: UInt64, used: UInt64) {
+    precondition(index >= 0 && index < identity.queueCount)
+    let queue = queues[index]
+    return (queue.descriptorTable, queue.availableRing, queue.usedRing)
+  }
+
   // MARK: Writing
 
   /// The driver writes the 32-bit register at `offset`. The caller carries the action out.

@@ -108,7 +108,7 @@ final class SystemTree {
     )
     try write("\(folder)/config", device.configuration)
     if let driver = device.driver {
-      try link("\(folder)/driver", to: "../../../bus/pci/drivers/\(driver)")
+      try link("\(folder)/driver", to: "../../drivers/\(driver)")
     }
     guard let maps = device.maps else { return }
     let node = "\(folder)/uio/uio\(device.node)"

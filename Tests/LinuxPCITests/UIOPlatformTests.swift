@@ -246,4 +246,33 @@ import Testing
     #expect(region.load32(0x1000) == 0, "read as zeroes, not a trap")
     expect(platform.wait(until: Instant(nanoseconds: 0)), .gone)
   }
+
+  /// A link has a thread of its own, for which all other signals are blocked.
+  @Test func memoryMayVanishUnderALinksOwnThread() throws {
+    let device = try Device()
+    let platform = try device.platform()
+    let region = platform.region
+    try device.files["rw_section"]?.truncate(atOffset: 0)
+    let box = Box(region)
+    var thread: UInt64 = 0
+    let context = unsafe Unmanaged.passUnretained(box).toOpaque()
+    let result = unsafe cl_thread_start(
+      { context in
+        guard let context = unsafe context else { return }
+        let box = unsafe Unmanaged<Box>.fromOpaque(context).takeUnretainedValue()
+        box.found = box.region.load32(0x1000)
+      }, context, 1, &thread)
+    #expect(result == 0)
+    cl_thread_join(thread)
+    #expect(box.found == 0)
+    let vectors = platform.vectorCount
+    #expect(vectors == 2)
+  }
+
+  private final class Box: @unchecked Sendable {
+    let region: SharedRegion
+    var found: UInt32 = 1
+
+    init(_ region: SharedRegion) { self.region = region }
+  }
 }

@@ -221,11 +221,11 @@ import Testing
     try service.start([
       "--vhost-user", socket, "--device", "network,mac=\(Self.first)", "--quiet",
     ])
-    #expect(try service.ask("link down 02:00:00:00:00:07")["ok"] as? Bool == false)
-    #expect(try service.ask("link sideways \(Self.first)")["ok"] as? Bool == false)
+    #expect(try service.ask("carrier down 02:00:00:00:00:07")["ok"] as? Bool == false)
+    #expect(try service.ask("carrier sideways \(Self.first)")["ok"] as? Bool == false)
     for (word, isUp) in [("down", false), ("up", true)] {
       let asked = try Program(
-        "ivshmem", ["backend", "link", word, Self.first, "--control", service.control]
+        "ivshmem", ["backend", "carrier", word, Self.first, "--control", service.control]
       ).end()
       #expect(asked.output == "ok: link \(word) of \(Self.first)\n")
       let info = try Program(

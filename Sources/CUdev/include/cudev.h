@@ -24,8 +24,7 @@ long cu_rights(const char *_Nonnull path, unsigned *_Nonnull owner, unsigned *_N
                unsigned *_Nonnull mode);
 // The effective user; 0 is root.
 unsigned cu_user(void);
-// Release and machine of the running kernel, as uname(2) tells; size bytes each.
-void cu_kernel(char *_Nonnull release, char *_Nonnull machine, size_t size);
+long cu_page_size(void);
 
 // ---- libudev ---------------------------------------------------------------------------------
 

@@ -8,12 +8,33 @@ public enum BoardTool: Sendable, CaseIterable {
   case list
   /// One device in detail.
   case info
+  /// What is wrong with the set-up.
+  case doctor
+  /// Gives a device to a driver.
+  case bind
+  /// Takes it away.
+  case unbind
+  /// The states of all peers.
+  case state
+  /// Doorbell round trips.
+  case ping
+  /// A link live.
+  case watch
+  /// Registers and memory, decoded.
+  case peek
 
   /// The word on the command line.
   public var page: HelpPage {
     switch self {
     case .list: ListTool.page
     case .info: InfoTool.page
+    case .doctor: DoctorTool.page
+    case .bind: BindTool.page
+    case .unbind: BindTool.unbindPage
+    case .state: StateTool.page
+    case .ping: PingTool.page
+    case .watch: WatchTool.page
+    case .peek: PeekTool.page
     }
   }
 
@@ -38,6 +59,13 @@ public enum BoardTool: Sendable, CaseIterable {
     switch self {
     case .list: return try ListTool(given).run()
     case .info: return try InfoTool(given).run()
+    case .doctor: return try DoctorTool(given).run()
+    case .bind: return try BindTool(given, "bind").bind()
+    case .unbind: return try BindTool(given, "unbind").unbind()
+    case .state: return try StateTool(given).run()
+    case .ping: return try PingTool(given).run()
+    case .watch: return try WatchTool(given).run()
+    case .peek: return try PeekTool(given).run()
     }
   }
 }

@@ -198,6 +198,12 @@ func stateMeaning(_ state: UInt32) -> String? {
   case 1: "ready (Siemens dialect)"
   case 0x434d_0101: "native front-end"
   case 0x434d_0102: "native back-end"
-  default: nil
+  default:
+    switch PingWord.read(state)?.phase {
+    case .ready: "waits for a ping"
+    case .begin, .ask, .end: "pings"
+    case .begun, .seen: "answers a ping"
+    case nil: nil
+    }
   }
 }
