@@ -228,7 +228,7 @@ let tests: [Target] = [
   .testTarget(
     name: "SimulatorTests",
     dependencies: [
-      "CLinux", "LinuxSupport", "SharedMemory", "IVShmem", "SimulatorPeer", "Simulator",
+      "CLinux", "CService", "LinuxSupport", "SharedMemory", "IVShmem", "SimulatorPeer", "Simulator",
       "CommandOptions", "LinuxRuntime", "VirtioBlock", "VirtioNet", "HostResources", "Virtqueue",
       "Supervision", "VirtioTransport", "LinkPicture",
     ],

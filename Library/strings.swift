@@ -117,6 +117,7 @@ func == (left: String?, right: String?) -> Bool {
 }
 
 func ~= (pattern: String, value: String) -> Bool { pattern == value }
+func ~= (pattern: String?, value: String?) -> Bool { pattern == value }
 func ~= (pattern: Substring, value: Substring) -> Bool { String(pattern) == String(value) }
 
 // MARK: Taking apart
@@ -126,6 +127,16 @@ extension String {
 
   @inline(never)
   func dropFirst(_ count: Int = 1) -> Substring { Substring(utf8.dropFirst(count)) }
+
+  @inline(never)
+  func prefix(while isWanted: (Unicode.Scalar) -> Bool) -> Substring {
+    Substring(utf8.prefix { isWanted(Unicode.Scalar($0)) })
+  }
+
+  @inline(never)
+  func contains(_ wanted: Unicode.Scalar) -> Bool {
+    utf8.contains(UInt8(truncatingIfNeeded: wanted.value))
+  }
 
   @inline(never)
   func split(

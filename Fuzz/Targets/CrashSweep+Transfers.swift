@@ -86,9 +86,10 @@ extension CrashSweep {
   // MARK: Requests
 
   private func connect(_ front: inout BlockFrontend<ScheduledPeer>) throws(Stop) {
+    if !front.isConnected { medium.session += 1 }
     // A wait of the scheduled link ends without an event where a real one would go on, so an
-    // attempt may fail while the other side comes back.
-    for _ in 0..<4 where !front.isConnected {
+    // attempt may fail while the other side comes back, or while its disk takes long.
+    for _ in 0..<100 where !front.isConnected {
       do throws(BlockFrontendError) {
         try front.connect(until: Instant(nanoseconds: link.time + 1_000_000))
       } catch {
@@ -101,6 +102,7 @@ extension CrashSweep {
       fail("the front-end does not connect")
       throw .now
     }
+    medium.connectedSession = medium.session
   }
 
   private func submit(

@@ -138,6 +138,9 @@ public final class CrashSweep {
     if counters.peerErrors > 0 {
       return fail("the back-end saw \(counters.peerErrors) errors of an honest front-end")
     }
+    if medium.lateMoves > 0 {
+      return fail("\(medium.lateMoves) requests moved bytes after the reset that waits for them")
+    }
     if plan.step > 0, deaths == 0 { fail("nobody died: the story has fewer steps") }
   }
 

@@ -17,10 +17,15 @@ struct DriverFront<D: FuzzedDriver & ~Copyable>: ~Copyable {
   let rings: [HostileBackend.Rings]
   private var frontend: Frontend<ScheduledPeer>
   private let access: AccessMap
+  /// What the driver may touch: its rings and its buffers.
+  private let memory: [Range<Int>]
   private var queueArena: PrivateArena
   private var changeCount: UInt32 = 0
 
   private static var queueSize: UInt32 { 16 }
+  private static var entries: Int { Int(queueSize) }
+
+  private static func range(_ start: Int, _ count: Int) -> Range<Int> { start..<start + count }
 
   /// Takes memory out of the link's pools; `nil` when there is too little.
   init?(_ link: ScheduledLink, _ arena: inout PrivateArena) {
@@ -50,6 +55,14 @@ struct DriverFront<D: FuzzedDriver & ~Copyable>: ~Copyable {
     else { return nil }
     self.driver = driver
     self.rings = rings
+    memory =
+      rings.flatMap { ring in
+        [
+          Self.range(ring.table, 16 * Self.entries),
+          Self.range(ring.available, 6 + 2 * Self.entries),
+          Self.range(ring.used, 6 + 8 * Self.entries),
+        ]
+      } + [out, into].map { Self.range($0.offset, $0.count) }
     self.access = access
     self.queueArena = queueArena
     frontend = Frontend(link: native, spinCount: 1)
@@ -73,6 +86,23 @@ struct DriverFront<D: FuzzedDriver & ~Copyable>: ~Copyable {
     }
     isConnected = true
     publish()
+  }
+
+  /// Something that the driver alone does: meanwhile AddressSanitizer refuses everything in the
+  /// shared memory but its rings and buffers.
+  ///
+  /// - Parameter strays: read a byte that is none of the driver's, to show that it is seen.
+  mutating func fenced<Result>(
+    strays: Bool = false, _ body: (inout D) throws(QueueError) -> Result
+  ) throws(QueueError) -> Result {
+    let region = frontend.link.region
+    #if CELLMATE_WATCH
+      region.forbid(0..<region.count)
+      for range in memory { region.allow(range) }
+      defer { unfence(region) }
+    #endif
+    if strays { _ = region.load8(region.count - 1) }
+    return try body(&driver)
   }
 
   /// Lets the device go.

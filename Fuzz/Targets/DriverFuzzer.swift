@@ -37,6 +37,8 @@ public final class DriverFuzzer {
     "\(actions) actions, \(connections) connections, \(bytes) bytes, \(violations) errors,"
       + " at most \(largestCall) accesses a call"
   }
+  /// Whether the driver reads a byte that is none of its own, to show that it is seen.
+  public var strays = false
   private let kind: Kind
   private let links: [ScheduledLink]
   private let book: UnsafeMutableRawPointer
@@ -120,7 +122,9 @@ public final class DriverFuzzer {
         try connect(&front, link, choice)
       }
       do throws(QueueError) {
-        failure = try front.driver.use(&hostile.input)
+        failure = try front.fenced(strays: strays) { driver throws(QueueError) in
+          try driver.use(&hostile.input)
+        }
       } catch { throw .queue(error) }
       front.wait(until: link.time)
     } catch {
@@ -162,7 +166,10 @@ public final class DriverFuzzer {
       try front.connect(until: Instant(nanoseconds: link.time + 1_000_000))
       for _ in 0..<100 {
         do throws(QueueError) {
-          if try front.driver.prove(&heard) { return }
+          let isProven = try front.fenced { driver throws(QueueError) in
+            try driver.prove(&heard)
+          }
+          if isProven { return }
         } catch { throw .queue(error) }
         front.wait(until: link.time)
         guard front.isConnected else { break }

@@ -41,8 +41,11 @@ public final class FuzzPlayer {
     }
   }
 
-  /// Makes a device go wrong from now on, to show that AddressSanitizer sees it.
-  public func stray() { backend?.strays = true }
+  /// Makes a device or a driver go wrong from now on, to show that AddressSanitizer sees it.
+  public func stray() {
+    backend?.strays = true
+    driver?.strays = true
+  }
 
   /// Nothing else runs in this process: descriptors that stay open are counted, too.
   public func runsAlone() { vfioUser?.isAlone = true }

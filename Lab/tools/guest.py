@@ -289,6 +289,9 @@ class Guest:
     def poweroff(self, seconds=60):
         """Ends the guest the polite way; True when it did."""
         clean = False
+        if self.report is None or self.process.poll() is not None:
+            self.kill()
+            return False
         try:
             for _ in range(4):
                 self.send("end")

@@ -114,9 +114,12 @@ int cs_socket_holder(const char *_Nonnull path) {
   return cs_probe(&a, n, &holder) < 0 ? 0 : holder;
 }
 
-static long cs_bind(int fd, const struct sockaddr_un *a, socklen_t n, int *holder) {
-  if (bind(fd, (const struct sockaddr *)a, n) == 0) return 0;
-  if (errno != EADDRINUSE) return -errno;
+// Gives the socket at own the name a: 0, or -EADDRINUSE and whose it is. A socket there that nobody
+// serves is replaced.
+static long cs_name(const struct sockaddr_un *own, const struct sockaddr_un *a, socklen_t n,
+                    int *holder) {
+  if (link(own->sun_path, a->sun_path) == 0) return 0;
+  if (errno != EEXIST) return -errno;
   long other = cs_probe(a, n, holder);
   // Served, or served and busy.
   if (other == 0 || other == -EAGAIN) return -EADDRINUSE;
@@ -124,30 +127,46 @@ static long cs_bind(int fd, const struct sockaddr_un *a, socklen_t n, int *holde
   struct stat s;
   if (lstat(a->sun_path, &s) < 0 || !S_ISSOCK(s.st_mode)) return -EADDRINUSE;
   unlink(a->sun_path);
-  CS_RESULT(bind(fd, (const struct sockaddr *)a, n));
+  long r = link(own->sun_path, a->sun_path) < 0 ? -errno : 0;
+  return r == -EEXIST ? -EADDRINUSE : r;
+}
+
+// Everything that has to be true before somebody may connect, under a name of its own.
+static long cs_serve(int fd, const struct sockaddr_un *own, socklen_t n, unsigned mode,
+                     int64_t group) {
+  const char *path = own->sun_path;
+  // The rights of the file that bind makes are those of the socket: there is no moment at which
+  // somebody else may use it.
+  if (fchmod(fd, 0600) < 0 || bind(fd, (const struct sockaddr *)own, n) < 0) return -errno;
+  if (group >= 0 && chown(path, (uid_t)-1, (gid_t)group) < 0) return -errno;
+  if (chmod(path, mode) < 0 || listen(fd, 16) < 0) return -errno;
+  return 0;
 }
 
 long cs_listen(const char *_Nonnull path, unsigned mode, int64_t group, int *_Nonnull holder) {
-  struct sockaddr_un a;
+  struct sockaddr_un a, own;
   socklen_t n;
   *holder = 0;
   long r = cs_address(&a, &n, path);
   if (r < 0) return r;
+  own = a;
+  // Beside the path: the same file system, and the same folder has to be writable. A long path has
+  // a short companion.
+  int length = snprintf(own.sun_path, sizeof own.sun_path, "%s.%d", path, (int)getpid());
+  const char *slash = strrchr(path, '/');
+  int folder = slash ? (int)(slash - path) + 1 : 0;
+  if ((size_t)length >= sizeof own.sun_path)
+    length = snprintf(own.sun_path, sizeof own.sun_path, "%.*s.%d", folder, path, (int)getpid());
+  if (length < 0 || (size_t)length >= sizeof own.sun_path) return -ENAMETOOLONG;
   int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (fd < 0) return -errno;
-  // The rights of the file that bind makes are those of the socket: there is no moment at which
-  // somebody else may use it.
-  if (fchmod(fd, 0600) < 0) r = -errno;
-  if (r == 0) r = cs_bind(fd, &a, n, holder);
+  struct stat s;
+  if (lstat(own.sun_path, &s) == 0 && S_ISSOCK(s.st_mode)) unlink(own.sun_path);
+  r = cs_serve(fd, &own, sizeof own, mode, group);
+  // Whoever sees the path can connect.
+  if (r == 0) r = cs_name(&own, &a, n, holder);
+  unlink(own.sun_path);
   if (r < 0) {
-    close(fd);
-    return r;
-  }
-  if (group >= 0 && chown(path, (uid_t)-1, (gid_t)group) < 0) r = -errno;
-  if (r == 0 && chmod(path, mode) < 0) r = -errno;
-  if (r == 0 && listen(fd, 16) < 0) r = -errno;
-  if (r < 0) {
-    unlink(path);
     close(fd);
     return r;
   }

@@ -52,9 +52,12 @@ public struct FileBlockHost: BlockHost, ~Copyable {
     byteCount = file.size
     isReadOnly = options.isReadOnly
     var identifier = InlineArray<20, UInt8>(repeating: 0)
-    let name = path.utf8.lastIndex(of: 47).map { path.utf8[path.utf8.index(after: $0)...] }
-    let text = options.identifier.map { $0.utf8[...] } ?? name ?? path.utf8[...]
-    for (index, byte) in text.prefix(20).enumerated() { identifier[index] = byte }
+    // The name behind the last slash.
+    var name: [UInt8] = []
+    for byte in (options.identifier ?? path).utf8 {
+      if byte == 47 && options.identifier == nil { name.removeAll() } else { name.append(byte) }
+    }
+    for index in 0..<min(20, name.count) { identifier[index] = name[index] }
     self.identifier = identifier
   }
 

@@ -37,12 +37,15 @@ extension BoardDoctor {
   }
 
   private mutating func examineUnbound(_ device: LinkDevice, _ subject: String) {
-    if case .virtioFrontEnd = device.linkProtocol, hasDriver("virtio_ivshmem") {
+    // The module is virtio_ivshmem; the driver's own name, which sysfs shows, has a dash.
+    if case .virtioFrontEnd = device.linkProtocol,
+      hasDriver("virtio-ivshmem") || hasDriver("virtio_ivshmem")
+    {
       find(
         "front-end-early", subject,
         "virtio_ivshmem does not have it: that driver looks once, and gives up when the back-end is"
           + " not ready yet",
-        fix: "start the back-end, then: ivshmem bind \(subject) --driver virtio_ivshmem")
+        fix: "start the back-end, then: ivshmem bind \(subject) --driver virtio-ivshmem")
       return
     }
     find(

@@ -22,7 +22,9 @@ public enum BackendProgram {
       OptionSpecification(
         "device", "KIND[,...]", "a device of the link or socket before it; kinds are below"),
       OptionSpecification("config", "FILE", "a file with lines 'name = value', the same names"),
-      OptionSpecification("threads", "single|per-link", "who serves the links (default per-link)"),
+      OptionSpecification(
+        "threads", "single|per-link|per-device",
+        "who serves; per-device: each link has one device (default per-link)"),
       OptionSpecification(
         "wait", "interrupt|poll|adaptive", "what a loop does while idle (default interrupt)"),
       OptionSpecification(
@@ -186,13 +188,26 @@ extension BackendOptions {
       default: break
       }
     }
-    switch given.value("threads") {
-    case nil, "per-link": threads = .perLink
-    case "single": threads = .single
-    case let found?: throw UsageError("--threads \(found): expected single or per-link")
-    }
+    threads = try threadPolicy(given.value("threads"))
     wait = try Self.wait(given)
     if let text = given.value("control") { control = try ControlSpecification(text) }
+  }
+
+  /// A thread per device is a thread per link where no link has two devices.
+  private func threadPolicy(_ name: String?) throws(UsageError) -> ThreadPolicy {
+    switch name {
+    case nil, "per-link": return .perLink
+    case "single": return .single
+    case "per-device":
+      for link in links where link.devices.count > 1 {
+        throw UsageError(
+          "--threads per-device: \(link.face.name) has \(link.devices.count) devices, and one"
+            + " thread serves a link; give each device a link of its own, or use per-link")
+      }
+      return .perLink
+    case let found?:
+      throw UsageError("--threads \(found): expected single, per-link or per-device")
+    }
   }
 
   private static func wait(_ given: CommandOptions) throws(UsageError) -> WaitPolicy {

@@ -16,7 +16,7 @@ public enum DeviceSpecification: Equatable, Sendable {
 
   /// Parses the value of `--device`.
   public init(_ text: String) throws(UsageError) {
-    switch text.prefix(while: { $0 != "," }) {
+    switch String(text.prefix { $0 != "," }) {
     case "block": self = .block(try BlockSpecification(text))
     case "console": self = .console(try ConsoleSpecification(text))
     case "entropy":

@@ -11,11 +11,12 @@ public enum Dialect: String, Equatable, Sendable {
 
   /// Parses a dialect; `nil` means that the link itself tells.
   static func parse(_ text: String, option: String) throws(UsageError) -> Dialect? {
-    if text == "auto" { return nil }
-    guard let found = Dialect(rawValue: text) else {
-      throw UsageError("\(option): the dialect is auto, native or siemens, got '\(text)'")
+    switch text {
+    case "auto": return nil
+    case native.rawValue: return .native
+    case siemens.rawValue: return .siemens
+    default: throw UsageError("\(option): the dialect is auto, native or siemens, got '\(text)'")
     }
-    return found
   }
 
   /// What is known of a link before anything is written.

@@ -27,7 +27,7 @@ public struct NetworkSpecification: Equatable, Sendable {
         "--device \(text): mac=\(mac) is no address of one station, as 02:00:00:00:00:01 is")
     }
     port = SwitchPortOptions(address: address)
-    for key in ["switch", "tap"] where keyed.value(key) == "" {
+    for key in ["switch", "tap"] where keyed.value(key)?.isEmpty == true {
       throw UsageError("--device \(text): \(key)=NAME is missing")
     }
     switchName = keyed.value("switch")

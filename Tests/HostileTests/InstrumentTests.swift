@@ -106,4 +106,20 @@ import Testing
     }
     await #expect(processExitsWith: .success) { try BackendFuzzer().run([1]) }
   }
+
+  /// While a driver works, nothing of the memory but its rings and buffers is its own.
+  @Test(.enabled(if: cw_has_sanitizer() != 0)) func aStrayingDriverIsSeen() async {
+    await #expect(processExitsWith: .failure) {
+      let fuzzer = try DriverFuzzer(.console)
+      fuzzer.strays = true
+      try fuzzer.run([1, 0, 9, 9, 9, 9])
+    }
+    await #expect(processExitsWith: .failure) {
+      let fuzzer = try DriverFuzzer(.entropy)
+      fuzzer.strays = true
+      try fuzzer.run([1, 0, 9, 9, 9, 9])
+    }
+    await #expect(processExitsWith: .success) { try DriverFuzzer(.console).run([1, 0, 9, 9]) }
+    await #expect(processExitsWith: .success) { try DriverFuzzer(.entropy).run([1, 0, 9, 9]) }
+  }
 }

@@ -191,7 +191,7 @@ import Testing
         $0.classCode = 0xff8002
       })
     #expect(try Self.findings(tree) == ["no-driver"])
-    try tree.write("sys/bus/pci/drivers/virtio_ivshmem/new_id", "")
+    try tree.write("sys/bus/pci/drivers/virtio-ivshmem/new_id", "")
     #expect(try Self.findings(tree) == ["front-end-early"])
     try tree.write("sys/devices/jailhouse/enabled", "1\n")
     #expect(try Self.findings(tree) == ["front-end-in-root", "front-end-early"])

@@ -1,4 +1,5 @@
 import CLinux
+import CService
 import Foundation
 import Glibc
 import LinuxSupport
@@ -129,6 +130,42 @@ import Testing
     }
     for _ in 0..<20 { #expect(try service.ask("status")["ok"] as? Bool == true) }
     #expect(try service.stop() == 0)
+  }
+
+  /// Whoever sees the socket's path can connect: it has no name before it is served.
+  @Test func aSocketIsServedAsSoonAsItShows() throws {
+    let folder = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString)
+    try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+    defer { try? FileManager.default.removeItem(at: folder) }
+    // A path that leaves no room for ".PID" behind it is served in the same way.
+    let long = folder.path + "/" + String(repeating: "s", count: 106 - folder.path.utf8.count)
+    for path in [folder.path + "/short", long] {
+      let rounds = 300
+      let serving = Thread {
+        for _ in 0..<rounds {
+          var holder: Int32 = 0
+          let listener = unsafe cs_listen(path, 0o600, -1, &holder)
+          if listener < 0 { break }
+          // Until the other thread has connected; it then takes the path away.
+          var entry = cl_poll_entry(fd: Int32(listener), events: Int16(CL_POLL_IN), revents: 0)
+          _ = unsafe cl_poll_ns(&entry, 1, 20_000_000_000)
+          while unsafe access(path, F_OK) == 0 { sched_yield() }
+          cl_close(Int32(listener))
+        }
+      }
+      serving.start()
+      for round in 0..<rounds {
+        var result = -Int(ENOENT)
+        let end = cl_monotonic_ns() + 20_000_000_000
+        while result == -Int(ENOENT), cl_monotonic_ns() < end {
+          result = unsafe cl_connect_stream(path)
+        }
+        try #require(result >= 0, "round \(round) of \(path): \(SystemError(Int32(-result)).text)")
+        unsafe unlink(path)
+        cl_close(Int32(result))
+      }
+      #expect(try FileManager.default.contentsOfDirectory(atPath: folder.path).isEmpty)
+    }
   }
 
   /// `ivshmem backend`, with its exit statuses.

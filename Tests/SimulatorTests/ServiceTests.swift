@@ -262,7 +262,8 @@ import VirtioBlock
   @Test func optionsThatContradictAreRefused() throws {
     for (words, reason) in [
       (["--wait", "never"], "expected interrupt, poll or adaptive"),
-      (["--threads", "many"], "expected single or per-link"),
+      (["--threads", "many"], "expected single, per-link or per-device"),
+      (["--device", "entropy", "--threads", "per-device"], "has 2 devices, and one thread serves"),
       (["--poll-us", "5"], "--poll-us is for --wait adaptive"),
       (["--spin", "5", "--wait", "poll"], "give those alone"),
       (["--log-format", "xml"], "expected text or json"), (["--control", ""], "expected PATH"),

@@ -10,12 +10,12 @@ struct BindTool {
       name: "bind", usage: "bind BDF [--driver NAME] [--wait SECONDS] [--root DIR]",
       summary: "Gives a device to a driver and waits for the node",
       details: """
-        The driver is uio_ivshmem where the kernel has it, else vfio-pci; virtio_ivshmem and
+        The driver is uio_ivshmem where the kernel has it, else vfio-pci; virtio-ivshmem and
         ivshmem-net may be named too. It writes driver_override, and new_id where the kernel is too
         old for that. A device that a process has open is left alone.
         """,
       options: [
-        OptionSpecification("driver", "NAME", "uio_ivshmem, vfio-pci, virtio_ivshmem, ..."),
+        OptionSpecification("driver", "NAME", "uio_ivshmem, vfio-pci, virtio-ivshmem, ..."),
         OptionSpecification("wait", "SECONDS", "how long the node is waited for (default 5)"),
         BoardOptions.json, BoardOptions.root, BoardOptions.help,
       ], keys: keys)
