@@ -1,6 +1,6 @@
 # The network device's judge: two guests at one switch. lab.role: client or server; lab.mac: what the
 # device's address has to be; lab.blocks: blocks of 64 KiB for the bulk; lab.kills: how often the
-# switch is killed.
+# switch is killed. lab.control: "qemu" where QEMU answers the control queue and keeps the link state.
 server=10.9.0.2
 client=10.9.0.1
 device=/sys/class/net/eth0
@@ -49,6 +49,7 @@ step "not promiscuous" ip link set eth0 promisc off
 step "all multicast" ifconfig eth0 allmulti
 same "a ping meanwhile" "$(ping -q -c 3 -i 0.1 $server | grep -c ' 0% packet loss')" 1
 step "not all multicast" ifconfig eth0 -allmulti
+if [ "${control:-ours}" = ours ]; then
 # The policy: nobody changes an address that was not told to be changeable.
 refused "another address is refused" ip link set eth0 address 02:00:00:00:00:77
 same "the address is the same" "$(cat $device/address)" "$mac"
@@ -59,6 +60,7 @@ wait_for "the link is down" 300 carrier_is 0
 at link-up
 wait_for "the link is up" 300 carrier_is 1
 wait_for "the other guest answers again" 300 reachable
+fi
 
 # The driver goes in the middle of traffic, and comes.
 ping -q -c 1000 -i 0.002 $server >/dev/null 2>&1 &
