@@ -195,7 +195,7 @@ let fuzzers: [Target] = [
     dependencies: [
       "CLinux", "CWatch", "LinuxSupport", "SharedMemory", "IVShmem", "Virtqueue", "VirtioDevice",
       "VirtioTransport", "SiemensDialect", "VirtioBlock", "VirtioEntropy", "VirtioConsole",
-      "DeviceRuntime", "HostResources", "Simulator", "VhostUser", "VfioUser",
+      "VirtioNet", "DeviceRuntime", "HostResources", "Simulator", "VhostUser", "VfioUser",
     ],
     path: "Fuzz/Targets", swiftSettings: watched),
   .executableTarget(

@@ -27,13 +27,11 @@ extension BackendFuzzer {
     restoreHosts()
     var arena = unsafe PrivateArena(unsafeBase: books[2], count: Self.bookBytes)
     do throws(BlockFrontendError) {
-      var front = try BlockFrontend(
-        frontend: Frontend(link: FuzzLinks.native(.frontEnd, link), spinCount: 1), slot: 0,
-        depth: 4, arena: &arena)
-      front.frontend.start()
-      try moveBlocks(&front, link)
-      try checkEntropy(&front, &arena)
-      try checkConsole(&front, &arena)
+      if kinds[0] == .network {
+        try checkNetwork(link, &arena)
+      } else {
+        try checkOthers(link, &arena)
+      }
     } catch {
       throw failure
         ?? FuzzFailure(brokenPromise ?? "an honest front-end is not served: \(error)")
@@ -41,7 +39,37 @@ extension BackendFuzzer {
     if let failure { throw failure }
   }
 
+  /// The disk, the entropy device and the console.
+  private func checkOthers(
+    _ link: ScheduledLink, _ arena: inout PrivateArena
+  ) throws(BlockFrontendError) {
+    var front = try BlockFrontend(
+      frontend: Frontend(link: FuzzLinks.native(.frontEnd, link), spinCount: 1), slot: 0,
+      depth: 4, arena: &arena)
+    front.frontend.start()
+    try moveBlocks(&front, link)
+    try checkEntropy(&front, &arena)
+    try checkConsole(&front, &arena)
+  }
+
+  /// A frame that is sent comes back.
+  private func checkNetwork(
+    _ link: ScheduledLink, _ arena: inout PrivateArena
+  ) throws(BlockFrontendError) {
+    guard var front = DriverFront<FuzzedNetDriver>(link, &arena) else { throw .poolTooSmall }
+    try front.connect(until: Instant(nanoseconds: link.time + 1000))
+    var heard: [UInt8] = []
+    for _ in 0..<100 {
+      do throws(QueueError) {
+        if try front.driver.prove(&heard) { return }
+      } catch { throw .queue(error) }
+      front.wait(until: link.time)
+    }
+    try check(false, "no frame came back")
+  }
+
   private func restoreHosts() {
+    script.isLinkUp = true
     script.isOpen = [true, true]
     script.turn = 100
     script.waiting = [[], []]

@@ -34,6 +34,11 @@ public final class BackendFuzzer {
   /// Whether the block device reads a byte outside every chain: under AddressSanitizer a run has to
   /// end the process then.
   public var strays = false
+  /// Which devices, by slot; the last one is for drivers that an attack on the others is not about.
+  let kinds: [FuzzedDevice.Kind]
+  static var standard: [FuzzedDevice.Kind] { [.block, .console, .entropy, .network] }
+  /// Two network devices under attack.
+  static var networks: [FuzzedDevice.Kind] { [.network, .network, .entropy, .network] }
   let links: [ScheduledLink]
   let books: [UnsafeMutableRawPointer]
   private var bookIndex = 1
@@ -51,23 +56,34 @@ public final class BackendFuzzer {
   /// Makes the memory that all runs use.
   ///
   /// - Throws: what the system says about it.
-  public init() throws(SystemError) {
+  public convenience init() throws(SystemError) { try self.init(Self.standard) }
+
+  /// The same with network devices instead of disk and console.
+  ///
+  /// - Throws: what the system says about it.
+  public static func network() throws(SystemError) -> BackendFuzzer {
+    try BackendFuzzer(networks)
+  }
+
+  init(_ kinds: [FuzzedDevice.Kind]) throws(SystemError) {
+    self.kinds = kinds
     links = [try FuzzLinks.make(.shared), try FuzzLinks.make(.output)]
     // Two for back-ends, which are made while the one before still lives, one for front-ends.
     unsafe books = [
       FuzzLinks.book(Self.bookBytes), FuzzLinks.book(Self.bookBytes),
       FuzzLinks.book(Self.bookBytes),
     ]
-    peer = HostilePeer(links[0])
+    peer = HostilePeer(links[0], isNetwork: kinds[0] == .network)
     let arena = unsafe PrivateArena(unsafeBase: books[1], count: Self.bookBytes)
-    backend = Self.backend(links[0], FuzzedDevice.Medium.Plan(), script, arena)
+    backend = Self.backend(kinds, links[0], FuzzedDevice.Medium.Plan(), script, arena)
   }
 
   // Kept apart: inlined into its caller, or with a device inlined into it, the optimizer of Swift 6.3
   // loses track of who owns the back-end.
   @inline(never)
   static func backend(
-    _ link: ScheduledLink, _ plan: FuzzedDevice.Medium.Plan, _ script: HostScript,
+    _ kinds: [FuzzedDevice.Kind], _ link: ScheduledLink, _ plan: FuzzedDevice.Medium.Plan,
+    _ script: HostScript,
     _ books: consuming PrivateArena
   ) -> Backend<ScheduledPeer, FuzzedDevice> {
     var arena = books
@@ -75,7 +91,6 @@ public final class BackendFuzzer {
     guard var backend = Backend<ScheduledPeer, FuzzedDevice>(link: native, arena: &arena) else {
       preconditionFailure("the books hold a back-end")
     }
-    let kinds: [FuzzedDevice.Kind] = [.block, .console, .entropy]
     for (slot, kind) in kinds.enumerated() {
       let device = FuzzedDevice(kind, plan: plan, script: script, arena: &arena)
       guard backend.add(device, at: slot, arena: &arena) else {
@@ -118,8 +133,8 @@ public final class BackendFuzzer {
     let arena = unsafe PrivateArena(unsafeBase: books[bookIndex], count: Self.bookBytes)
     script = HostScript()
     script.strays = strays
-    backend = Self.backend(link, plan, script, arena)
-    peer = HostilePeer(link)
+    backend = Self.backend(kinds, link, plan, script, arena)
+    peer = HostilePeer(link, isNetwork: kinds[0] == .network)
     #if CELLMATE_WATCH
       link.views[0].watch(side: 0)
     #endif
@@ -205,7 +220,10 @@ public final class BackendFuzzer {
   private func moveHosts(_ input: inout FuzzInput) {
     let choice = input.byte()
     switch choice & 3 {
-    case 0: script.isOpen[Int(choice >> 2 & 1)] = choice & 8 == 0
+    case 0:
+      script.isOpen[Int(choice >> 2 & 1)] = choice & 8 == 0
+      script.isLinkUp = choice & 16 == 0
+      script.wantsAnnouncement = choice & 32 != 0
     case 1: script.columns = UInt16(choice)
     case 2: script.turn = Int(choice >> 2)
     default: script.allowance = Int(choice >> 2)
@@ -238,7 +256,13 @@ public final class BackendFuzzer {
     // EVENT_IDX and INDIRECT_DESC together, features of the device, RING_RESET: as the bits say.
     let low: UInt64 = choice & 1 == 0 ? 0x3000_0000 : 0
     let own: [UInt64] =
-      slot == 0 ? [0, 0x6, 0x6246, 0x2200] : slot == 1 ? [2, 7, 0, 1] : [0, 0, 0, 4]
+      switch kinds[slot] {
+      case .block: [0, 0x6, 0x6246, 0x2200]
+      case .console: [2, 7, 0, 1]
+      case .entropy: [0, 0, 0, 4]
+      // All of it; without mergeable buffers; without offloads for the driver; nothing.
+      case .network: [0xbf_b9af, 0xbf_39af, 0xbf_b829, 0]
+      }
     for (index, features) in [
       (UInt64(0), low | own[Int(choice >> 1 & 3)]), (1, choice & 8 == 0 ? 0x103 : 3),
     ] {
@@ -246,7 +270,7 @@ public final class BackendFuzzer {
       _ = try access(.write, 0x20, features, slot: slot)
     }
     _ = try access(.write, 0x70, 0xb, slot: slot)
-    for queue in 0..<HostilePeer.queueCount(slot) {
+    for queue in 0..<peer.queueCount(slot) {
       let ring = peer.ring(slot, queue)
       peer.clear(ring)
       let size: UInt64 = choice & 16 == 0 ? 16 : UInt64(1) << UInt64(choice & 7)

@@ -9,7 +9,7 @@ import VirtioDevice
 import VirtioTransport
 import Virtqueue
 
-/// A hostile back-end, played by bytes, against the production console driver or entropy driver.
+/// A hostile back-end, played by bytes, against the production console, entropy or network driver.
 ///
 /// The first byte chooses the placement and whether the bytes alone play the device once it is set
 /// up, or lie between the steps of an honest one, and whether they lie during set-ups, too. After each run an honest back-end starts, and
@@ -20,6 +20,24 @@ public final class DriverFuzzer {
   public enum Kind: Sendable {
     case console
     case entropy
+    case network
+
+    /// The same as a target.
+    public var target: FuzzTarget {
+      switch self {
+      case .console: .console
+      case .entropy: .entropy
+      case .network: .netDriver
+      }
+    }
+
+    fileprivate var slot: Int {
+      switch self {
+      case .console: 1
+      case .entropy: 2
+      case .network: 3
+      }
+    }
   }
 
   /// Turns of the hostile back-end, over all runs.
@@ -54,7 +72,7 @@ public final class DriverFuzzer {
     self.kind = kind
     links = [try FuzzLinks.make(.shared), try FuzzLinks.make(.output)]
     unsafe book = FuzzLinks.book(HostileBackend.bookBytes)
-    hostile = HostileBackend(links[0], slot: kind == .console ? 1 : 2)
+    hostile = HostileBackend(links[0], slot: kind.slot)
   }
 
   /// Plays one input.
@@ -83,6 +101,9 @@ public final class DriverFuzzer {
       try play(&front, link, choice)
     case .entropy:
       var front: DriverFront<FuzzedEntropyDriver> = try make(link)
+      try play(&front, link, choice)
+    case .network:
+      var front: DriverFront<FuzzedNetDriver> = try make(link)
       try play(&front, link, choice)
     }
   }

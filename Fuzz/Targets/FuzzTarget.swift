@@ -12,6 +12,10 @@ public enum FuzzTarget: String, CaseIterable, Sendable {
   case console
   /// A hostile back-end against the entropy driver.
   case entropy
+  /// A hostile front-end against network devices.
+  case network
+  /// A hostile back-end against the network driver.
+  case netDriver = "net-driver"
   /// A hostile driver of the Siemens dialect against a back-end.
   case siemens
 }
@@ -37,6 +41,8 @@ public final class FuzzPlayer {
     case .frontend: frontend = try FrontendFuzzer()
     case .console: driver = try DriverFuzzer(.console)
     case .entropy: driver = try DriverFuzzer(.entropy)
+    case .network: backend = try BackendFuzzer.network()
+    case .netDriver: driver = try DriverFuzzer(.network)
     case .siemens: siemens = try SiemensFuzzer()
     }
   }
@@ -80,8 +86,8 @@ public final class FuzzPlayer {
     switch target {
     case .vhostUser: bytes.insert(contentsOf: [5, 6, 0, 0, 6, 1, 0], at: 0)
     case .vfioUser: bytes.insert(contentsOf: [0x08, 0x1a, 0x08], at: 0)
-    case .backend: bytes.insert(contentsOf: [0x07, 0x17, 0x27], at: 1)
-    case .frontend, .console, .entropy: break
+    case .backend, .network: bytes.insert(contentsOf: [0x07, 0x17, 0x27], at: 1)
+    case .frontend, .console, .entropy, .netDriver: break
     case .siemens: bytes.insert(contentsOf: [0x02, 0x03, 0x00], at: 1)
     }
     return bytes

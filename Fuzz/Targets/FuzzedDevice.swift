@@ -4,21 +4,24 @@ import VirtioBlock
 import VirtioConsole
 import VirtioDevice
 import VirtioEntropy
+import VirtioNet
 import Virtqueue
 
-/// A device of one of three kinds. While it works on a chain, AddressSanitizer refuses everything
+/// A device of one of four kinds. While it works on a chain, AddressSanitizer refuses everything
 /// in the shared memory but that chain and the ring it goes back to.
 struct FuzzedDevice: DeviceModel, ~Copyable {
   typealias Medium = FaultyBlockHost<MemoryBlockHost>
   typealias Block = BlockDevice<FencedBlockHost<Medium>>
   typealias Console = ConsoleDevice<EchoConsoleHost>
   typealias Entropy = EntropyDevice<CountingHost>
-  enum Kind { case block, console, entropy }
+  typealias Network = NetDevice<EchoNetHost>
+  enum Kind { case block, console, entropy, network }
 
   let kind: Kind
   var block: PrivateStore<Block>
   var console: PrivateStore<Console>
   var entropy: PrivateStore<Entropy>
+  var network: PrivateStore<Network>
 
   static var mediumBytes: Int { 64 << 10 }
 
@@ -28,12 +31,14 @@ struct FuzzedDevice: DeviceModel, ~Copyable {
   ) {
     guard let size = QueueSize(16), let block = PrivateStore<Block>(count: 1, in: &arena),
       let console = PrivateStore<Console>(count: 1, in: &arena),
-      let entropy = PrivateStore<Entropy>(count: 1, in: &arena)
+      let entropy = PrivateStore<Entropy>(count: 1, in: &arena),
+      let network = PrivateStore<Network>(count: 1, in: &arena)
     else { preconditionFailure("the books hold a device") }
     self.kind = kind
     self.block = block
     self.console = console
     self.entropy = entropy
+    self.network = network
     switch kind {
     case .block:
       let medium = Medium(MemoryBlockHost(byteCount: Self.mediumBytes), plan: plan)
@@ -52,6 +57,12 @@ struct FuzzedDevice: DeviceModel, ~Copyable {
       self.console.put(made, at: 0)
     case .entropy:
       self.entropy.put(Entropy(host: CountingHost(script: script), maximumQueueSize: size), at: 0)
+    case .network:
+      guard
+        let made = Network(
+          host: EchoNetHost(script: script), pairs: 1, maximumQueueSize: size, arena: &arena)
+      else { preconditionFailure("the books hold a device") }
+      self.network.put(made, at: 0)
     }
   }
 
@@ -60,6 +71,7 @@ struct FuzzedDevice: DeviceModel, ~Copyable {
     case .block: block[0].deviceID
     case .console: console[0].deviceID
     case .entropy: entropy[0].deviceID
+    case .network: network[0].deviceID
     }
   }
 
@@ -68,6 +80,7 @@ struct FuzzedDevice: DeviceModel, ~Copyable {
     case .block: block[0].queueCount
     case .console: console[0].queueCount
     case .entropy: entropy[0].queueCount
+    case .network: network[0].queueCount
     }
   }
 
@@ -76,6 +89,7 @@ struct FuzzedDevice: DeviceModel, ~Copyable {
     case .block: block[0].maximumQueueSize
     case .console: console[0].maximumQueueSize
     case .entropy: entropy[0].maximumQueueSize
+    case .network: network[0].maximumQueueSize
     }
   }
 
@@ -84,6 +98,7 @@ struct FuzzedDevice: DeviceModel, ~Copyable {
     case .block: block[0].maximumChainLength
     case .console: console[0].maximumChainLength
     case .entropy: entropy[0].maximumChainLength
+    case .network: network[0].maximumChainLength
     }
   }
 
@@ -92,6 +107,7 @@ struct FuzzedDevice: DeviceModel, ~Copyable {
     case .block: block[0].offeredFeatures
     case .console: console[0].offeredFeatures
     case .entropy: entropy[0].offeredFeatures
+    case .network: network[0].offeredFeatures
     }
   }
 
@@ -100,6 +116,7 @@ struct FuzzedDevice: DeviceModel, ~Copyable {
     case .block: block[0].configurationSize
     case .console: console[0].configurationSize
     case .entropy: entropy[0].configurationSize
+    case .network: network[0].configurationSize
     }
   }
 
@@ -108,6 +125,7 @@ struct FuzzedDevice: DeviceModel, ~Copyable {
     case .block: block[0].configurationByte(at: offset)
     case .console: console[0].configurationByte(at: offset)
     case .entropy: entropy[0].configurationByte(at: offset)
+    case .network: network[0].configurationByte(at: offset)
     }
   }
 
@@ -116,6 +134,7 @@ struct FuzzedDevice: DeviceModel, ~Copyable {
     case .block: block[0].writeConfiguration(at: offset, width: width, value: value)
     case .console: console[0].writeConfiguration(at: offset, width: width, value: value)
     case .entropy: entropy[0].writeConfiguration(at: offset, width: width, value: value)
+    case .network: network[0].writeConfiguration(at: offset, width: width, value: value)
     }
   }
 
@@ -124,6 +143,7 @@ struct FuzzedDevice: DeviceModel, ~Copyable {
     case .block: block[0].start(features: features)
     case .console: console[0].start(features: features)
     case .entropy: entropy[0].start(features: features)
+    case .network: network[0].start(features: features)
     }
   }
 
@@ -132,6 +152,7 @@ struct FuzzedDevice: DeviceModel, ~Copyable {
     case .block: block[0].canServe(queue: queue)
     case .console: console[0].canServe(queue: queue)
     case .entropy: entropy[0].canServe(queue: queue)
+    case .network: network[0].canServe(queue: queue)
     }
   }
 
@@ -150,6 +171,10 @@ struct FuzzedDevice: DeviceModel, ~Copyable {
       block[0].serve(chain, segments, index: index, on: &queue, in: region)
     case .console: console[0].serve(chain, segments, index: index, on: &queue, in: region)
     case .entropy: entropy[0].serve(chain, segments, index: index, on: &queue, in: region)
+    case .network:
+      // The last buffer of a frame goes back together with the first, whose header is finished then.
+      if index == 0 { unfence(region) }
+      network[0].serve(chain, segments, index: index, on: &queue, in: region)
     }
     unfence(region)
   }
@@ -159,6 +184,7 @@ struct FuzzedDevice: DeviceModel, ~Copyable {
     case .block: block[0].nextCompletion()
     case .console: console[0].nextCompletion()
     case .entropy: entropy[0].nextCompletion()
+    case .network: network[0].nextCompletion()
     }
   }
 
@@ -167,6 +193,7 @@ struct FuzzedDevice: DeviceModel, ~Copyable {
     case .block: block[0].inFlightCount
     case .console: console[0].inFlightCount
     case .entropy: entropy[0].inFlightCount
+    case .network: network[0].inFlightCount
     }
   }
 
@@ -175,6 +202,7 @@ struct FuzzedDevice: DeviceModel, ~Copyable {
     case .block: block[0].stop()
     case .console: console[0].stop()
     case .entropy: entropy[0].stop()
+    case .network: network[0].stop()
     }
   }
 
@@ -183,6 +211,7 @@ struct FuzzedDevice: DeviceModel, ~Copyable {
     case .block: block[0].cancel(queue: queue)
     case .console: console[0].cancel(queue: queue)
     case .entropy: entropy[0].cancel(queue: queue)
+    case .network: network[0].cancel(queue: queue)
     }
   }
 
@@ -191,6 +220,7 @@ struct FuzzedDevice: DeviceModel, ~Copyable {
     case .block: block[0].takeConfigurationChange()
     case .console: console[0].takeConfigurationChange()
     case .entropy: entropy[0].takeConfigurationChange()
+    case .network: network[0].takeConfigurationChange()
     }
   }
 }

@@ -2,6 +2,7 @@ import SharedMemory
 import VirtioBlock
 import VirtioConsole
 import VirtioEntropy
+import VirtioNet
 import Virtqueue
 
 /// A medium that lets AddressSanitizer refuse everything but the chain at hand while it moves its
@@ -65,6 +66,9 @@ final class HostScript {
   var strays = false
   /// Entropy: bytes that can be had.
   var allowance = Int.max
+  /// Network: what the host says about the link.
+  var isLinkUp = true
+  var wantsAnnouncement = false
   var nextRandom: UInt8 = 0
 }
 
@@ -99,6 +103,50 @@ struct EchoConsoleHost: ConsoleHost, ~Copyable {
     if count > 0 { script.hasEvents = true }
     return .taken(count)
   }
+}
+
+/// A network that sends back what it gets, with what was left undone: as far as the script lets it.
+struct EchoNetHost: NetHost, ~Copyable {
+  let script: HostScript
+  /// Frames on their way back.
+  private var frames: [(bytes: [UInt8], offload: FrameOffload)] = []
+
+  init(script: HostScript) { self.script = script }
+
+  static var limit: Int { 12 }
+
+  var address: MACAddress { MACAddress(rawValue: 2) }
+  var mtu: Int { 9000 }
+  var takesOffloads: Bool { true }
+  var isLinkUp: Bool { script.isLinkUp }
+  mutating func takeEvents() -> Bool { true }
+  mutating func takeAnnouncementRequest() -> Bool {
+    defer { script.wantsAnnouncement = false }
+    return script.wantsAnnouncement
+  }
+  mutating func setActive(_ isActive: Bool) { if !isActive { frames = [] } }
+  func requestLook() {}
+
+  mutating func receive(
+    into bytes: inout MutableSpan<UInt8>, _ offload: inout FrameOffload
+  ) -> Int {
+    guard script.turn > 0, !frames.isEmpty else { return 0 }
+    let frame = frames.removeFirst()
+    for index in frame.bytes.indices { bytes[index] = frame.bytes[index] }
+    offload = frame.offload
+    return frame.bytes.count
+  }
+
+  mutating func send(_ frame: Span<UInt8>, _ offload: FrameOffload) -> NetSend {
+    guard script.isOpen[0] else { return .dropped }
+    guard frames.count < Self.limit, script.turn > 1 else { return .full }
+    var bytes = [UInt8](repeating: 0, count: frame.count)
+    for index in bytes.indices { bytes[index] = frame[index] }
+    frames.append((bytes, offload))
+    return .taken
+  }
+
+  mutating func setAddress(_ address: MACAddress) -> Bool { script.isOpen[1] }
 }
 
 /// Counts up, as far as its allowance goes.

@@ -42,7 +42,8 @@ final class HostileBackend {
     self.slot = slot
     unsafe books = [FuzzLinks.book(Self.bookBytes), FuzzLinks.book(Self.bookBytes)]
     let arena = unsafe PrivateArena(unsafeBase: books[1], count: Self.bookBytes)
-    backend = BackendFuzzer.backend(link, FuzzedDevice.Medium.Plan(), HostScript(), arena)
+    backend = BackendFuzzer.backend(
+      BackendFuzzer.standard, link, FuzzedDevice.Medium.Plan(), HostScript(), arena)
   }
 
   /// A new back-end with new hosts.
@@ -52,7 +53,8 @@ final class HostileBackend {
     isBiding = false
     bookIndex = 1 - bookIndex
     let arena = unsafe PrivateArena(unsafeBase: books[bookIndex], count: Self.bookBytes)
-    backend = BackendFuzzer.backend(link, FuzzedDevice.Medium.Plan(), HostScript(), arena)
+    backend = BackendFuzzer.backend(
+      BackendFuzzer.standard, link, FuzzedDevice.Medium.Plan(), HostScript(), arena)
     backend.start()
   }
 

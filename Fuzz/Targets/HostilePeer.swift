@@ -17,13 +17,17 @@ struct HostilePeer: ~Copyable {
   let region: SharedRegion
   let plan: LinkPlan
 
-  init(_ link: ScheduledLink) {
+  /// Whether slots 0 and 1 hold network devices.
+  let isNetwork: Bool
+
+  init(_ link: ScheduledLink, isNetwork: Bool = false) {
+    self.isNetwork = isNetwork
     native = FuzzLinks.native(.frontEnd, link)
     region = native.region
     plan = native.plan
   }
 
-  static func queueCount(_ slot: Int) -> Int { [2, 6, 1][slot] }
+  func queueCount(_ slot: Int) -> Int { isNetwork ? [3, 3, 1][slot] : [2, 6, 1][slot] }
 
   /// What a front-end may write.
   var writable: Range<Int> {
@@ -34,7 +38,7 @@ struct HostilePeer: ~Copyable {
 
   /// Where the rings of a queue lie: no queue shares a byte with another one.
   func ring(_ slot: Int, _ queue: Int) -> Ring {
-    let index = [0, 2, 8][slot] + queue
+    let index = (isNetwork ? [0, 3, 8] : [0, 2, 8])[slot] + queue
     let table = plan.driverPool.lowerBound + index * 0x200
     return Ring(
       table: table, available: table + 0x100,
@@ -102,7 +106,8 @@ struct HostilePeer: ~Copyable {
   mutating func offer(_ input: inout FuzzInput) {
     let choice = input.byte()
     let slot = [0, 0, 1, 2][Int(choice & 3)]
-    let ring = ring(slot, Int(choice >> 2 & 7) % Self.queueCount(slot))
+    let queue = Int(choice >> 2 & 7) % queueCount(slot)
+    let ring = ring(slot, queue)
     let first = Int(input.byte() & 15)
     let shape = input.byte()
     let count = Int(shape & 3) + 1
@@ -113,12 +118,20 @@ struct HostilePeer: ~Copyable {
       let next = isIndirect ? index + 1 : (first + index + 1) & 15
       let isLast = index == count - 1
       // Readable first, then writable; one in eight shapes breaks the rule.
-      let isBehind = index >= Int(shape >> 3 & 3) + (slot == 0 ? 1 : 0)
+      let isDisk = slot == 0 && !isNetwork
+      let isFrame = isNetwork && slot < 2 && queue == 1
+      var isBehind = index >= Int(shape >> 3 & 3) + (isDisk ? 1 : 0)
+      // What is received has room alone, what is sent and commands begin readable.
+      if isNetwork, slot < 2 { isBehind = queue == 0 || (queue == 2 && isLast) }
       let isWritable = isBehind != (shape & 0xe0 == 0xe0)
       var length = UInt32(input.byte()) << UInt32(shape >> 5 & 3)
-      if slot == 0, index == 0 { length = 16 }
+      if isDisk, index == 0 { length = 16 }
+      if isFrame, index == 0 { length += 26 }
       let address = segment(index, isWritable, &input)
-      if slot == 0, index == 0 { header(Int(truncatingIfNeeded: address), &input) }
+      if isDisk, index == 0 { header(Int(truncatingIfNeeded: address), &input) }
+      if isNetwork, slot < 2, queue > 0, index == 0 {
+        netBytes(Int(truncatingIfNeeded: address), isFrame, &input)
+      }
       write(
         table + 16 * entry, address, length,
         (isLast ? 0 : 1) | (isWritable ? 2 : 0), UInt16(next))
@@ -148,6 +161,42 @@ struct HostilePeer: ~Copyable {
     region.store64(choice & 8 == 0 ? UInt64(choice >> 4) : value(&input), at: address + 8)
   }
 
+  /// The start of a frame with its header, or of a command, where the front-end may write it.
+  private func netBytes(_ address: Int, _ isFrame: Bool, _ input: inout FuzzInput) {
+    let choice = input.byte()
+    guard plan.driverPool.contains(address), address + 80 <= writable.upperBound else { return }
+    var bytes = [UInt8](repeating: 0, count: 80)
+    if isFrame {
+      // TCP over IPv4 or IPv6 to be finished or cut, or anything else.
+      let isIPv6 = choice & 2 != 0
+      let transport = isIPv6 ? 54 : 34
+      if choice & 1 == 0 {
+        bytes[0] = 1
+        bytes[1] = choice & 4 == 0 ? (isIPv6 ? 4 : 1) : 0
+        bytes[4] = input.byte()
+        bytes[6] = UInt8(transport)
+        bytes[8] = 16
+      }
+      bytes[12] = choice & 8 == 0 ? 2 : 0xff
+      bytes[18] = 2
+      if isIPv6 {
+        bytes.replaceSubrange(24..<27, with: [0x86, 0xdd, 0x60])
+        bytes[32] = 6
+      } else {
+        bytes.replaceSubrange(24..<27, with: [0x08, 0x00, 0x45])
+        bytes[35] = 6
+      }
+      if 12 + transport + 12 < 80 { bytes[12 + transport + 12] = 0x50 }
+      if choice & 0x30 == 0 { bytes[Int(input.byte()) % 80] = input.byte() }
+    } else {
+      bytes[0] = choice & 7
+      bytes[1] = choice >> 3 & 7
+      for index in 2..<12 { bytes[index] = choice & 0x40 == 0 ? 0 : input.byte() }
+      bytes[2] = choice >> 6
+    }
+    for index in bytes.indices { region.store8(bytes[index], at: address + index) }
+  }
+
   private func write(
     _ place: Int, _ address: UInt64, _ count: UInt32, _ flags: UInt16, _ next: UInt16
   ) {
@@ -168,7 +217,7 @@ struct HostilePeer: ~Copyable {
   func advance(_ input: inout FuzzInput) {
     let choice = input.byte()
     let slot = Int(choice & 3) % 3
-    let ring = ring(slot, Int(choice >> 2 & 7) % Self.queueCount(slot))
+    let ring = ring(slot, Int(choice >> 2 & 7) % queueCount(slot))
     switch choice >> 5 {
     case 0...3:
       let index = region.load16(ring.available + 2)

@@ -1,7 +1,9 @@
 import CLinux
 import CService
+import HostResources
 import IVShmem
 import LinuxSupport
+import VirtioNet
 
 extension BackendProcess {
   /// How long an answer waits for fresh numbers of the links, in nanoseconds.
@@ -16,12 +18,22 @@ extension BackendProcess {
     case .stop:
       answer(client, request, json: "{\"ok\":true}", text: "ok: stopping", now)
       if !isStopping { beginStop() }
+    case .carrier(let address, let isUp):
+      guard SwitchRegistry.shared.setLink(of: address, isUp: isUp) else {
+        return refuse(client, request, "no network device has mac=\(address.text)", now)
+      }
+      answer(
+        client, request, json: "{\"ok\":true}",
+        text: "ok: link \(isUp ? "up" : "down") of \(address.text)", now)
     case .help:
-      let names = ["status", "metrics", "reload", "stop", "link", "rings", "look", "help"]
+      let names = [
+        "status", "metrics", "reload", "stop", "carrier", "link", "rings", "look", "help",
+      ]
       answer(
         client, request,
         json: "{\"ok\":true,\"commands\":[\(names.map { quoted($0) }.joined(separator: ","))]}",
-        text: "ok: \(names.joined(separator: ", ")); 'text' behind the first four for people", now)
+        text: "ok: \(names.joined(separator: ", ")); 'text' behind the first five for people",
+        now)
     case .link, .look: showLink(client, request, now)
     case .wrong(let reason): refuse(client, request, reason, now)
     }
@@ -34,7 +46,7 @@ extension BackendProcess {
     let name: String
     switch request.verb {
     case .link(let wanted), .rings(let wanted), .look(_, _, let wanted): name = wanted
-    case .status, .metrics, .reload, .stop, .help, .wrong: name = ""
+    case .carrier, .status, .metrics, .reload, .stop, .help, .wrong: name = ""
     }
     let shown = links.filter { link in
       link.board.shownMemory != nil && (name.isEmpty || link.specification.face.isNamed(name))
@@ -185,6 +197,17 @@ extension BackendProcess {
     if let control {
       writer.add("cellmate_control_requests_total", "", control.requests)
       writer.add("cellmate_control_refusals_total", "", control.refusals)
+    }
+    SwitchRegistry.shared.forEachTap { owner, tap, counters in
+      let labels = MetricWriter.label("switch", owner) + "," + MetricWriter.label("tap", tap)
+      let values = [
+        ("frames_in", counters.framesIn), ("frames_out", counters.framesOut),
+        ("spoofed", counters.spoofed), ("malformed", counters.malformed),
+        ("overflows", counters.overflows),
+      ]
+      for (name, value) in values {
+        writer.add("cellmate_tap_\(name)_total", "{\(labels)}", value)
+      }
     }
     for link in links {
       let name = MetricWriter.label("link", link.specification.face.subject)

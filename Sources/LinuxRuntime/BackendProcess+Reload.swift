@@ -190,6 +190,11 @@ extension DeviceSpecification {
       return one.file == two.file && !(one.isReadOnly && two.isReadOnly)
     // Terminals, sockets and logs: the same name may hide in many forms.
     case (.console, .console): return true
+    // A port's address is its own, and a tap has one reader.
+    case (.network(let one), .network(let two)):
+      let isSameSwitch = one.switchName != nil && one.switchName == two.switchName
+      return isSameSwitch && one.port.address == two.port.address
+        || one.tap != nil && one.tap == two.tap && !isSameSwitch
     default: return false
     }
   }

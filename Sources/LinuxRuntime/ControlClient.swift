@@ -1,6 +1,7 @@
 import CLinux
 import CService
 import LinuxSupport
+import VirtioNet
 
 /// What a client of the control socket wants.
 struct ControlRequest: Equatable {
@@ -10,6 +11,8 @@ struct ControlRequest: Equatable {
     case reload
     case stop
     case help
+    /// The carrier, up or down, of the network device with this address.
+    case carrier(MACAddress, isUp: Bool)
     /// What a link's memory is like; the link's name, empty for the only one.
     case link(String)
     /// Where the rings of a link lie; the link's name, empty for the only one.
@@ -184,15 +187,31 @@ final class ControlClient {
       ("status", .status), ("metrics", .metrics), ("reload", .reload), ("stop", .stop),
       ("help", .help),
     ]
+    if let request = carrierRequest(words) { return request }
     guard words.count == (form == .text ? 2 : 1),
       let found = known.first(where: { Array($0.0.utf8) == words[0] })
     else {
       return ControlRequest(
         verb: .wrong(
-          "unknown command; known are: status, metrics, reload, stop, link, rings, look, help"),
+          "unknown command; known are: status, metrics, reload, stop, carrier, link, rings,"
+            + " look, help"),
         form: .json)
     }
     return ControlRequest(verb: found.1, form: form)
+  }
+
+  /// `carrier up|down ADDRESS`, which is about one network device.
+  private static func carrierRequest(_ words: [[UInt8]]) -> ControlRequest? {
+    guard words.first == Array("carrier".utf8) else { return nil }
+    let form: ControlRequest.Form =
+      words.count == 4 && words[3] == Array("text".utf8) ? .text : .json
+    let isUp = words.count > 1 && words[1] == Array("up".utf8)
+    guard words.count == (form == .text ? 4 : 3), isUp || words[1] == Array("down".utf8),
+      let address = NetworkSpecification.address(String(decoding: words[2], as: UTF8.self))
+    else {
+      return ControlRequest(verb: .wrong("expected: carrier up|down ADDRESS"), form: form)
+    }
+    return ControlRequest(verb: .carrier(address, isUp: isUp), form: form)
   }
 
   /// `link [NAME]` and `look OFFSET COUNT [NAME]`; a name is the rest of the line.

@@ -15,7 +15,9 @@ public struct ControlTool: Sendable {
   }
 
   /// The actions, for messages.
-  public static var actions: String { "status, metrics, reload, stop" }
+  public static var actions: String {
+    "status, metrics, reload, stop, carrier up ADDRESS, carrier down ADDRESS"
+  }
 
   /// How long an answer is waited for, in nanoseconds; a reload may have to wait for requests in
   /// flight.
@@ -27,11 +29,17 @@ public struct ControlTool: Sendable {
 
   /// Checks the command line.
   public init(_ given: CommandOptions) throws(UsageError) {
-    guard given.arguments.count == 1 else {
+    guard given.arguments.count == (given.arguments.first == "carrier" ? 3 : 1) else {
       throw UsageError("backend needs one action: \(Self.actions)")
     }
-    action = given.arguments[0]
-    switch action {
+    action = given.arguments.joined(separator: " ")
+    switch given.arguments[0] {
+    case "carrier":
+      guard ["up", "down"].contains(given.arguments[1]),
+        NetworkSpecification.address(given.arguments[2]) != nil
+      else {
+        throw UsageError("backend carrier: expected up|down ADDRESS, as in up 02:00:00:00:00:01")
+      }
     case "status", "metrics", "reload", "stop": break
     default: throw UsageError("backend \(action): unknown action; known are: \(Self.actions)")
     }

@@ -8,7 +8,8 @@ public enum DeviceSpecification: Equatable, Sendable {
   case console(ConsoleSpecification)
   /// `entropy`.
   case entropy
-  /// `network,mac=ADDRESS[,switch=NAME][,tap=NAME][,rate=BYTES][,isolate][,queues=N][,mtu=BYTES]`.
+  /// `network,mac=ADDRESS[,switch=NAME][,tap=NAME][,rate=BYTES][,isolate][,queues=N][,mtu=BYTES]
+  /// [,change-mac]`.
   case network(NetworkSpecification)
 
   /// The kinds by name, for messages.

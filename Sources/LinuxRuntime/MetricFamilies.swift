@@ -137,6 +137,7 @@ struct MetricWriter {
     ("cellmate_network_oversized_total", "Frames of the driver that are too long."),
     ("cellmate_network_bad_headers_total", "Frames of the driver with a wrong offload header."),
     ("cellmate_network_filtered_total", "Frames the driver's receive modes do not take."),
+    ("cellmate_network_beyond_mtu_total", "Frames for the driver longer than its MTU."),
     ("cellmate_network_no_room_total", "Frames the driver's buffers could not hold."),
     ("cellmate_network_short_buffers_total", "Buffers without room for a header."),
     ("cellmate_network_bad_commands_total", "Commands that were refused."),
@@ -147,6 +148,14 @@ struct MetricWriter {
     ("cellmate_network_over_rate_total", "Frames of the driver beyond its rate."),
     ("cellmate_network_isolated_total", "Frames of the driver for a port it may not talk to."),
     ("cellmate_network_overflows_total", "Frames for the driver for which the port had no room."),
-    ("cellmate_network_absent_total", "Frames for the device while its driver was not there."),
+    (
+      "cellmate_network_absent_total",
+      "Frames for the device while its driver or its link was not there."
+    ),
+    ("cellmate_tap_frames_in_total", "Frames that came from a tap."),
+    ("cellmate_tap_frames_out_total", "Frames that went to a tap."),
+    ("cellmate_tap_spoofed_total", "Frames from a tap with the address of a front-end."),
+    ("cellmate_tap_malformed_total", "Frames from a tap with a wrong header."),
+    ("cellmate_tap_overflows_total", "Frames for which a tap had no room."),
   ]
 }

@@ -4,7 +4,8 @@ import LinuxSupport
 import VirtioNet
 
 /// A network device:
-/// `network,mac=ADDRESS[,switch=NAME][,tap=NAME][,rate=BYTES][,isolate][,queues=N][,mtu=BYTES]`.
+/// `network,mac=ADDRESS[,switch=NAME][,tap=NAME][,rate=BYTES][,isolate][,queues=N][,mtu=BYTES]
+/// [,change-mac]`.
 public struct NetworkSpecification: Equatable, Sendable {
   /// The port at the switch.
   public private(set) var port: SwitchPortOptions
@@ -18,7 +19,8 @@ public struct NetworkSpecification: Equatable, Sendable {
   /// Parses the value of `--device`, which starts with `network`.
   init(_ text: String) throws(UsageError) {
     let keyed = try KeyedValue(
-      text, option: "device", known: ["mac", "switch", "tap", "rate", "isolate", "queues", "mtu"])
+      text, option: "device",
+      known: ["mac", "switch", "tap", "rate", "isolate", "queues", "mtu", "change-mac"])
     guard let mac = keyed.value("mac") else {
       throw UsageError("--device \(text): mac=ADDRESS is missing, as in mac=02:00:00:00:00:01")
     }
@@ -33,6 +35,7 @@ public struct NetworkSpecification: Equatable, Sendable {
     switchName = keyed.value("switch")
     tap = try keyed.value("tap").map { name throws(UsageError) in try Self.tapName(name) }
     port.isIsolated = keyed.value("isolate") != nil
+    port.mayChangeAddress = keyed.value("change-mac") != nil
     if let rate = keyed.value("rate") {
       guard let number = UInt64(rate), number > 0, number <= 1 << 40 else {
         throw UsageError("--device \(text): rate is a number of bytes a second, 1 to 2^40")

@@ -207,6 +207,7 @@ extension ServedDevice {
     say("oversized", counters.oversized)
     say("badHeaders", counters.badHeaders)
     say("filtered", counters.filtered)
+    say("beyondMTU", counters.beyondMTU)
     say("noRoom", counters.noRoom)
     say("shortBuffers", counters.shortBuffers)
     say("badCommands", counters.badCommands)

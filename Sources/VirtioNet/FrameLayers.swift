@@ -107,7 +107,7 @@ extension MutableSpan<UInt8> {
 
 extension FrameOffload {
   /// Finishes the checksum of a frame that is not to be cut: its two bytes hold the sum of the
-  /// pseudo header already (VIRTIO 1.4, 5.1.6.2). The offload was checked against this frame.
+  /// pseudo header already (VIRTIO 1.4, 5.1.9.2). The offload was checked against this frame.
   public func finishChecksum(_ frame: inout MutableSpan<UInt8>) {
     guard needsChecksum else { return }
     let start = Int(checksumStart)

@@ -22,6 +22,8 @@ public struct NetCounters: Equatable, Sendable {
   public var lostInReset: UInt64 = 0
   /// Frames for the driver that its receive modes do not take.
   public var filtered: UInt64 = 0
+  /// Frames for the driver that are longer than the MTU it was told.
+  public var beyondMTU: UInt64 = 0
   /// Frames for the driver that its buffers could not hold.
   public var noRoom: UInt64 = 0
   /// Buffers of the driver without room for a header.

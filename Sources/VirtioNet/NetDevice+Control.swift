@@ -2,7 +2,7 @@ import SharedMemory
 import VirtioDevice
 import Virtqueue
 
-// Commands of the driver (VIRTIO 1.4, 5.1.6.5).
+// Commands of the driver (VIRTIO 1.4, 5.1.9.5).
 extension NetDevice where Host: ~Copyable {
   /// Does one command and answers it; whether there was room for the answer. A command that cannot
   /// be answered is not done.

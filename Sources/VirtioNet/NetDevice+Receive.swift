@@ -30,7 +30,7 @@ struct NetDelivery: BitwiseCopyable {
   }
 }
 
-// From the host to the driver (VIRTIO 1.4, 5.1.6.3 and 5.1.6.4).
+// From the host to the driver (VIRTIO 1.4, 5.1.9.3 and 5.1.9.4).
 extension NetDevice where Host: ~Copyable {
   /// Reads the next frame that the driver wants, when none waits. Bounded.
   mutating func prepareDelivery() {
@@ -48,7 +48,6 @@ extension NetDevice where Host: ~Copyable {
       guard count > 0 else { return }
       precondition(count >= NetFormat.etherSize, "a host drops what is no frame")
       if adopt(count, offload) { return }
-      counters.filtered &+= 1
     }
     isLookDue = true
     host.requestLook()
@@ -58,6 +57,7 @@ extension NetDevice where Host: ~Copyable {
   mutating func adopt(_ count: Int, _ offload: FrameOffload) -> Bool {
     let destination = incoming.withSpan(0..<6) { MACAddress($0, at: 0) }
     guard !features.contains(.netControlReceive) || filter.takes(destination, own: address) else {
+      counters.filtered &+= 1
       return false
     }
     delivery.frameCount = count
@@ -72,9 +72,19 @@ extension NetDevice where Host: ~Copyable {
         delivery.pair = pair < activePairs ? pair : 0
       }
     }
+    // Others may have agreed on larger packets than this driver (VIRTIO 1.4, 5.1.4.1).
+    let limit = host.mtu + NetFormat.etherSize + NetFormat.tagSize
     if takesWhole(offload) {
+      guard offload.segmentation != .none || count <= limit else {
+        counters.beyondMTU &+= 1
+        return false
+      }
       delivery.count = count
     } else if let cut = incoming.withSpan(0..<count, { FrameCut($0, offload) }) {
+      guard cut.largestSegment <= limit else {
+        counters.beyondMTU &+= 1
+        return false
+      }
       delivery.cut = cut
       makeSegment(cut)
     } else {

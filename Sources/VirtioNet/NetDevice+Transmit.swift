@@ -2,7 +2,7 @@ import SharedMemory
 import VirtioDevice
 import Virtqueue
 
-// From the driver to the host (VIRTIO 1.4, 5.1.6.2).
+// From the driver to the host (VIRTIO 1.4, 5.1.9.2).
 extension NetDevice where Host: ~Copyable {
   /// What the driver may leave undone.
   private var rights: OffloadRights {
@@ -52,7 +52,7 @@ extension NetDevice where Host: ~Copyable {
     }
   }
 
-  /// Frames of a flow come back on the pair the driver sends it on (VIRTIO 1.4, 5.1.6.5.5).
+  /// Frames of a flow come back on the pair the driver sends it on (VIRTIO 1.4, 5.1.9.5.6).
   private mutating func remember(_ pair: Int, _ count: Int) {
     guard activePairs > 1 else { return }
     let flow = outgoing.withSpan(NetFormat.headerSize..<count) { FrameLayers($0)?.flow($0) }

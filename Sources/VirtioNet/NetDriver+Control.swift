@@ -2,10 +2,23 @@ import SharedMemory
 import VirtioDevice
 public import Virtqueue
 
-// Commands (VIRTIO 1.4, 5.1.6.5): one at a time.
+// Commands (VIRTIO 1.4, 5.1.9.5): one at a time.
 extension NetDriver {
-  /// Starts a command without tables; whether it could be started: not while another is open, and
-  /// not without a control queue. It goes out with ``publish()``.
+  /// The feature without which a command may not be given.
+  private static func need(_ command: NetCommand) -> FeatureSet {
+    switch command {
+    case .promiscuous, .allMulticast, .setTable: .netControlReceive
+    case .allUnicast, .noMulticast, .noUnicast, .noBroadcast: .netControlReceiveExtra
+    case .setAddress: .netControlAddress
+    case .announced: .netAnnounce
+    case .setPairs: .netQueuePairs
+    case .setOffloads: .netControlOffloads
+    }
+  }
+
+  /// Starts a command without tables; whether it could be started: not while another is open, not
+  /// without a control queue, and not without the feature it belongs to. It goes out with
+  /// ``publish()``.
   ///
   /// - Parameter argument: 0 or 1 for the receive modes, the address, the number of pairs, the
   ///   offload bits; nothing for an announcement.
@@ -19,7 +32,17 @@ extension NetDriver {
     case .announced: count = 0
     case .setTable: return false
     }
-    guard canStart else { return false }
+    guard canStart, features.contains(Self.need(command)) else { return false }
+    if command == .setPairs {
+      guard argument >= 1, argument <= UInt64(layout.pairs) else { return false }
+      // Queues that are on their way out take nothing more.
+      activePairs = min(activePairs, Int(argument))
+      askedPairs = Int(argument)
+    }
+    if command == .setOffloads {
+      let wanted = FeatureSet(rawValue: argument)
+      guard wanted.isSubset(of: features.intersection(.netGuestOffloads)) else { return false }
+    }
     putCommand(command)
     for index in 0..<count {
       putCommandByte(UInt8(truncatingIfNeeded: argument >> UInt64(8 * index)), at: 2 + index)
@@ -35,7 +58,7 @@ extension NetDriver {
   ) -> Bool {
     precondition(unicast.count <= NetFormat.filterLimit)
     precondition(multicast.count <= NetFormat.filterLimit)
-    guard canStart else { return false }
+    guard canStart, features.contains(.netControlReceive) else { return false }
     putCommand(.setTable)
     var place = 2
     place = put(unicast, at: place)
@@ -59,6 +82,8 @@ extension NetDriver {
     region.copy(region.readRange(start..<start + 1), into: &span)
     let isDone = used.written == 1 && bytes[0] == 0
     if !isDone { counters.refusedCommands &+= 1 }
+    if isDone, let askedPairs { activePairs = askedPairs }
+    askedPairs = nil
     return isDone
   }
 

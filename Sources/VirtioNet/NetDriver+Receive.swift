@@ -2,7 +2,7 @@ import SharedMemory
 import VirtioDevice
 public import Virtqueue
 
-// Frames of the device (VIRTIO 1.4, 5.1.6.4).
+// Frames of the device (VIRTIO 1.4, 5.1.9.4).
 extension NetDriver {
   /// Copies the next frame of a pair into the front of `frame`; returns its length, 0 when none is
   /// whole. Frames with a wrong header, or for which there is no room, are dropped and counted.
@@ -98,8 +98,9 @@ extension NetDriver {
       region.copy(region.readRange(start + skip..<start + part.count), into: &rest)
       done += part.count - skip
     }
-    // A checksum the device has looked at is no reason to believe it.
-    if guestOffloads.contains(.netGuestChecksum) { header.flags &= ~NetHeader.dataValid }
+    // A checksum the device has looked at is no reason to believe it, and devices say so even to
+    // drivers that did not ask (passt does).
+    header.flags &= ~NetHeader.dataValid
     do throws(FrameFault) {
       offload = try header.checked(
         frame.span.extracting(0..<length), rights: rights, mtu: NetFormat.mtuRange.upperBound)

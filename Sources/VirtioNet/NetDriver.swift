@@ -42,6 +42,9 @@ public struct NetDriver: ~Copyable {
   var features = FeatureSet()
   var guestOffloads = FeatureSet()
   var isCommandOpen = false
+  /// Pairs that frames may be sent on, and those that the open command asks for.
+  public internal(set) var activePairs = 1
+  var askedPairs: Int?
 
   /// Prepares the books; `nil` when `arena` cannot hold them.
   ///
@@ -99,6 +102,8 @@ public struct NetDriver: ~Copyable {
     self.features = features
     guestOffloads = features.intersection(.netGuestOffloads)
     isCommandOpen = false
+    activePairs = 1
+    askedPairs = nil
     for index in 0..<layout.pairs {
       var pair = NetDriverPair()
       pair.freeBuffers = layout.depth == 64 ? .max : 1 << UInt64(layout.depth) - 1
@@ -165,10 +170,12 @@ public struct NetDriver: ~Copyable {
   /// - Parameters:
   ///   - frame: 14 bytes or more, and no more than a buffer holds beside the header.
   ///   - offload: what is left undone; only what was agreed.
+  ///   - pair: below ``activePairs``; another one stands for the first (VIRTIO 1.4, 5.1.9.5.6.1).
   /// - Throws: what the device did wrong on the queue: reset it and set it up again.
   public mutating func send(
-    _ frame: Span<UInt8>, _ offload: FrameOffload = FrameOffload(), pair: Int = 0
+    _ frame: Span<UInt8>, _ offload: FrameOffload = FrameOffload(), pair wanted: Int = 0
   ) throws(QueueError) -> Bool {
+    let pair = wanted < activePairs ? wanted : 0
     precondition(frame.count >= NetFormat.etherSize)
     precondition(frame.count <= layout.sendSize - NetFormat.headerSize)
     guard isAttached(.transmit(pair: pair)) else { return false }
@@ -181,7 +188,7 @@ public struct NetDriver: ~Copyable {
     let token = pairs[pair].freeBuffers.trailingZeroBitCount
     free(pair, pairs[pair].freeBuffers & (pairs[pair].freeBuffers &- 1))
     let buffer = sendBuffer(token, pair)
-    // The number of buffers is 0 in what a driver sends (VIRTIO 1.4, 5.1.6.2.1).
+    // The number of buffers is 0 in what a driver sends (VIRTIO 1.4, 5.1.9.2.1).
     let header = NetHeader(offload, bufferCount: 0)
     var bytes = InlineArray<12, UInt8>(repeating: 0)
     for index in 0..<bytes.count { bytes[index] = header.byte(at: index) }

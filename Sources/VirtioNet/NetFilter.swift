@@ -1,6 +1,6 @@
 import SharedMemory
 
-/// Which frames a driver wants (VIRTIO 1.4, 5.1.6.5.1 and 5.1.6.5.2).
+/// Which frames a driver wants (VIRTIO 1.4, 5.1.9.5.1 and 5.1.9.5.2).
 struct NetModes: BitSet, BitwiseCopyable {
   let rawValue: UInt8
 

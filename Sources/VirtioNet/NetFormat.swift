@@ -67,7 +67,7 @@ public struct NetStatus: BitSet, BitwiseCopyable {
   public static var announce: NetStatus { NetStatus(rawValue: 2) }
 }
 
-/// Commands of the control queue (VIRTIO 1.4, 5.1.6.5): class in the low byte, command above.
+/// Commands of the control queue (VIRTIO 1.4, 5.1.9.5): class in the low byte, command above.
 public enum NetCommand: UInt16, Sendable {
   /// Take every frame.
   case promiscuous = 0x0000
@@ -133,7 +133,7 @@ extension FeatureSet {
   /// VIRTIO_NET_F_CTRL_MAC_ADDR (23).
   public static let netControlAddress = bit(23)
 
-  /// What the offloads command may switch (VIRTIO 1.4, 5.1.6.5.6).
+  /// What the offloads command may switch (VIRTIO 1.4, 5.1.9.5.9).
   static let netGuestOffloads = FeatureSet.netGuestChecksum.union(.netGuestTCP4)
     .union(.netGuestTCP6).union(.netGuestECN)
 

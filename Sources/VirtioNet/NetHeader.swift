@@ -1,4 +1,4 @@
-/// How a frame is still to be cut into segments (VIRTIO 1.4, 5.1.6.2, `gso_type`).
+/// How a frame is still to be cut into segments (VIRTIO 1.4, 5.1.9.2, `gso_type`).
 public enum NetSegmentation: UInt8, Sendable, BitwiseCopyable {
   /// Not at all.
   case none = 0
@@ -30,7 +30,7 @@ public struct FrameOffload: Equatable, Sendable, BitwiseCopyable {
   public init() {}
 }
 
-/// `struct virtio_net_hdr` (VIRTIO 1.4, 5.1.6), as it stands in a buffer: nothing is checked.
+/// `struct virtio_net_hdr` (VIRTIO 1.4, 5.1.9), as it stands in a buffer: nothing is checked.
 public struct NetHeader: Equatable, Sendable, BitwiseCopyable {
   /// VIRTIO_NET_HDR_F_*.
   public var flags: UInt8 = 0
@@ -128,7 +128,7 @@ public struct OffloadRights: Equatable, Sendable, BitwiseCopyable {
 extension NetHeader {
   /// Compares the header with the frame behind it and with what was agreed.
   ///
-  /// Flags that nobody knows are ignored (VIRTIO 1.4, 5.1.6.2.2); `hdr_len` is a hint that is not
+  /// Flags that nobody knows are ignored (VIRTIO 1.4, 5.1.9.2.2); `hdr_len` is a hint that is not
   /// believed: the headers are measured.
   ///
   /// - Parameters:

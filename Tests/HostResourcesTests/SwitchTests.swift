@@ -24,10 +24,12 @@ final class TestPort {
   }
 
   static func make(
-    _ owner: NetworkSwitch, _ number: UInt64, isIsolated: Bool = false, rate: UInt64 = 0
+    _ owner: NetworkSwitch, _ number: UInt64, isIsolated: Bool = false, rate: UInt64 = 0,
+    mayChange: Bool = false
   ) -> TestPort? {
     var options = SwitchPortOptions(address: SwitchTests.station(number))
     options.isIsolated = isIsolated
+    options.mayChangeAddress = mayChange
     options.bytesPerSecond = rate
     guard var host = owner.join(options, wakeDescriptor: Int32(cl_eventfd())) else { return nil }
     host.setActive(true)
@@ -35,6 +37,7 @@ final class TestPort {
   }
 
   var counters: SwitchPortCounters { host.counters }
+  var isLinkUp: Bool { host.isLinkUp }
   func hasNews() -> Bool { host.takeEvents() }
   func setActive(_ isActive: Bool) { host.setActive(isActive) }
   func setAddress(_ address: MACAddress) -> Bool { host.setAddress(address) }
@@ -141,6 +144,43 @@ struct FarEnd: ~Copyable {
     #expect(two.receive()?.last == 3)
   }
 
+  /// An address changes only where the operator allows it, and never to somebody else's.
+  @Test func whoMayChangeAnAddress() throws {
+    let owner = NetworkSwitch()
+    let fixed = try #require(TestPort.make(owner, 1))
+    let free = try #require(TestPort.make(owner, 2, mayChange: true))
+    let far = try FarEnd(owner)
+    let new = Self.station(20)
+    #expect(!fixed.setAddress(new) && fixed.setAddress(fixed.address))
+    #expect(!free.setAddress(fixed.address) && !free.setAddress(.broadcast))
+    // A station behind the uplink that was seen keeps its address.
+    far.send(to: free.address, from: Self.station(21))
+    Self.wait(owner, port: 2, frames: 1)
+    #expect(!free.setAddress(Self.station(21)))
+    #expect(free.setAddress(new))
+    #expect(!fixed.send(to: free.address, from: new) && fixed.counters.spoofed == 1)
+    #expect(!free.send(to: fixed.address) && free.counters.spoofed == 1)
+    #expect(free.send(to: fixed.address, from: new))
+    #expect(fixed.send(to: new) && free.receive() != nil)
+    // The first address stays the port's, and comes back with a reset.
+    #expect(TestPort.make(owner, 2) == nil && TestPort.make(owner, 20) == nil)
+    #expect(free.setAddress(free.address) && free.send(to: fixed.address))
+  }
+
+  @Test func theOperatorTakesALinkAway() throws {
+    let owner = NetworkSwitch()
+    let one = try #require(TestPort.make(owner, 1))
+    let two = try #require(TestPort.make(owner, 2))
+    _ = two.hasNews()
+    #expect(!owner.setLink(of: Self.station(9), isUp: false))
+    #expect(owner.setLink(of: two.address, isUp: false))
+    #expect(!two.isLinkUp && one.isLinkUp && two.hasNews())
+    #expect(one.send(to: two.address) && two.receive() == nil && two.counters.absent == 1)
+    #expect(!two.send(to: one.address) && one.receive() == nil)
+    #expect(owner.setLink(of: two.address, isUp: true))
+    #expect(two.isLinkUp && one.send(to: two.address) && two.receive() != nil)
+  }
+
   @Test func nobodyIsSomebodyElse() throws {
     let owner = NetworkSwitch()
     let one = try #require(TestPort.make(owner, 1))
@@ -213,12 +253,13 @@ struct FarEnd: ~Copyable {
     let one = try #require(TestPort.make(owner, 1))
     let two = try #require(TestPort.make(owner, 2))
     let payload = [UInt8](repeating: 7, count: 60000)
-    for _ in 0..<20 { #expect(one.send(to: two.address, payload)) }
-    #expect(two.counters.framesOut == 8 && two.counters.overflows == 12)
-    for _ in 0..<8 { #expect(two.receive()?.count == 60014) }
-    #expect(two.receive() == nil)
-    for _ in 0..<600 { #expect(one.send(to: two.address)) }
-    #expect(two.counters.framesOut == 520)
+    for _ in 0..<50 { #expect(one.send(to: two.address, payload)) }
+    #expect(two.counters.framesOut == 34 && two.counters.overflows == 16)
+    for _ in 0..<34 { #expect(two.receive()?.count == 60014) }
+    let isEmpty = two.receive() == nil
+    #expect(isEmpty)
+    for _ in 0..<1100 { #expect(one.send(to: two.address)) }
+    #expect(two.counters.framesOut == 34 + 1024)
   }
 
   /// In any stretch of time no more than a burst and the rate's share passes, and what keeps to

@@ -38,6 +38,17 @@ import VirtioNet
     #expect(throws: UsageError.self) { try DeviceSpecification(text) }
   }
 
+  @Test func theMTUHasItsRange() throws {
+    for (text, isGood) in [("67", false), ("68", true), ("65535", true), ("65536", false)] {
+      let found = try? DeviceSpecification("network,mac=02:00:00:00:00:01,mtu=\(text),change-mac")
+      guard case .network(let network)? = found else {
+        #expect(!isGood, "\(text)")
+        continue
+      }
+      #expect(isGood && network.port.mtu == Int(text) && network.port.mayChangeAddress)
+    }
+  }
+
   /// A switch is there as long as one of its ports; an address is one port's.
   @Test func switchesByName() throws {
     let registry = SwitchRegistry()

@@ -47,6 +47,11 @@ final class Program {
     )
   }
 
+  /// The next `count` bytes of standard output, or all there are.
+  func read(_ count: Int) -> Data {
+    (try? output.fileHandleForReading.read(upToCount: count)) ?? Data()
+  }
+
   /// SIGKILL, and the end.
   func killNow() {
     kill(process.processIdentifier, SIGKILL)

@@ -148,6 +148,11 @@ struct DeviceRig<Device: DeviceModel & ~Copyable>: ~Copyable {
     preconditionFailure("the device never comes to rest")
   }
 
+  /// Chains of a queue that the device has returned, as its ring says.
+  func taken(queue: Int) -> UInt16 {
+    region.load16(0x1000 + queue * Self.ringStride + 0x2000 + 2)
+  }
+
   /// Chains of a queue that the device holds.
   func heldCount(_ queue: Int) -> Int { queues[queue].inFlightCount }
 

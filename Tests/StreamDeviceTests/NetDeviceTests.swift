@@ -193,6 +193,43 @@ import Virtqueue
   }
 
   /// A ring too small for the frame drops it instead of waiting for buffers that cannot come.
+  /// Others may send more than this driver was told to expect: whole, and in segments.
+  @Test(arguments: [(1518, true), (1519, false), (9000, false)])
+  func framesBeyondTheMTUAreDropped(count: Int, isGood: Bool) throws {
+    var rig = try netRig()
+    rig.device.start(features: .version1 | .netMTU)
+    var hand = try NetHand(&rig, 0)
+    try hand.put(rig, [], writable: [10000])
+    rig.device.host.incoming = [TestFrame(bytes: Frames.plain(count))]
+    rig.device.host.hasNews = true
+    try rig.settle()
+    let found = try hand.take(rig)
+    #expect(found?.count == (isGood ? 12 + count : nil))
+    #expect(rig.device.counters.beyondMTU == (isGood ? 0 : 1))
+  }
+
+  @Test func segmentsBeyondTheMTUAreDropped() throws {
+    for (size, isGood) in [(UInt16(1400), true), (2000, false)] {
+      var rig = try netRig()
+      rig.device.start(features: .version1 | .netMTU)
+      var hand = try NetHand(&rig, 0)
+      for _ in 0..<4 { try hand.put(rig, [], writable: [4000]) }
+      let frame = Frames.tcp([UInt8](repeating: 7, count: 4000))
+      var offload = FrameOffload()
+      offload.needsChecksum = true
+      offload.checksumStart = 34
+      offload.checksumOffset = 16
+      offload.segmentation = .tcp4
+      offload.segmentSize = size
+      rig.device.host.incoming = [TestFrame(bytes: frame, offload: offload)]
+      rig.device.host.hasNews = true
+      try rig.settle()
+      let found = try hand.take(rig)
+      #expect(found?.count == (isGood ? 12 + 54 + 1400 : nil))
+      #expect(rig.device.counters.beyondMTU == (isGood ? 0 : 1))
+    }
+  }
+
   @Test func aFrameLargerThanTheRingIsDropped() throws {
     var rig = try netRig(queueSize: 4)
     rig.device.start(features: .netMergeable)

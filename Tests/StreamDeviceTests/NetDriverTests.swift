@@ -83,9 +83,10 @@ struct NetPair: ~Copyable {
       try pair.command(.setPairs, 3), try pair.command(.setAddress, Frames.other.rawValue),
       try pair.command(.announced), try pair.command(.setOffloads, 2),
     ]
-    #expect(answers == [true, true, false, true, false, true])
+    // Three pairs are more than there are: that is not asked at all.
+    #expect(answers == [true, true, nil, true, false, true])
     #expect(pair.rig.device.address == Frames.other)
-    #expect(pair.driver.counters.refusedCommands == 2)
+    #expect(pair.driver.counters.refusedCommands == 1)
     let addresses = (0..<NetFormat.filterLimit).map { MACAddress(rawValue: 2 | UInt64($0) << 40) }
     let isStarted = pair.driver.startTables(unicast: addresses.span, multicast: addresses.span)
     let another = pair.driver.start(.promiscuous, 1)
@@ -105,6 +106,40 @@ struct NetPair: ~Copyable {
     let none = try pair.receive()
     #expect(none == nil)
     #expect(pair.rig.device.counters.filtered == 1)
+  }
+
+  /// No command of a feature that was not agreed, no pair that was not switched on.
+  @Test func nothingWithoutItsFeature() throws {
+    var pair = try NetPair(pairs: 2, depth: 4, receiveSize: 1600)
+    try pair.connect(.netControl)
+    for command in [
+      NetCommand.promiscuous, .allMulticast, .allUnicast, .noMulticast, .noUnicast, .noBroadcast,
+      .setAddress, .announced, .setPairs, .setOffloads,
+    ] {
+      let isStarted = pair.driver.start(command, 1)
+      #expect(!isStarted, "\(command)")
+    }
+    let none: [MACAddress] = []
+    let isStarted = pair.driver.startTables(unicast: none.span, multicast: none.span)
+    #expect(!isStarted)
+    // Before the command only the first pair is used, whatever the caller says.
+    try pair.connect()
+    let frame = Frames.plain(60)
+    let isSent = try pair.driver.send(frame.span, pair: 1)
+    _ = pair.driver.publish()
+    try pair.rig.settle()
+    let taken = [pair.rig.taken(queue: 1), pair.rig.taken(queue: 3)]
+    #expect(isSent && pair.driver.activePairs == 1 && taken == [1, 0])
+    let answer = try pair.command(.setPairs, 2)
+    #expect(answer == true && pair.driver.activePairs == 2)
+    let isSentOnSecond = try pair.driver.send(frame.span, pair: 1)
+    _ = pair.driver.publish()
+    try pair.rig.settle()
+    let takenNow = [pair.rig.taken(queue: 1), pair.rig.taken(queue: 3)]
+    #expect(isSentOnSecond && takenNow == [1, 1])
+    // On its way out a pair takes nothing more, answered or not.
+    let isStartedAgain = pair.driver.start(.setPairs, 1)
+    #expect(isStartedAgain && pair.driver.activePairs == 1)
   }
 
   @Test func configurations() {

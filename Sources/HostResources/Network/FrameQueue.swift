@@ -16,8 +16,8 @@ final class FrameQueue {
 
   init(bytes capacity: Int, frames: Int) {
     self.capacity = capacity
+    // Not initialised: what nobody writes needs no memory, and a byte is written before it is read.
     unsafe bytes = .allocate(capacity: capacity)
-    unsafe bytes.initialize(repeating: 0, count: capacity)
     lengths = Array(repeating: 0, count: frames)
     offloads = Array(repeating: FrameOffload(), count: frames)
   }

@@ -80,6 +80,42 @@ public final class NetworkSwitch: @unchecked Sendable {
     locked { ports[index]?.setActive(isActive) }
   }
 
+  /// Gives a port another address; whether it may have it.
+  func setAddress(port index: Int, _ address: MACAddress) -> Bool {
+    let now = clock()
+    return locked {
+      guard let port = ports[index] else { return false }
+      if address != port.options.address {
+        guard port.options.mayChangeAddress, address.isStation,
+          owner(of: address) ?? index == index, table.port(of: address, now: now) == nil
+        else { return false }
+      }
+      port.address = address
+      return true
+    }
+  }
+
+  /// Whether a port's device shows a link.
+  func isLinkUp(port index: Int) -> Bool { locked { ports[index]?.isLinkUp ?? false } }
+
+  /// Takes the link of the front-end whose port has this first address away, or gives it back;
+  /// whether there is such a port.
+  func setLink(of address: MACAddress, isUp: Bool) -> Bool {
+    locked {
+      let found = ports.first {
+        $0.map { !$0.isUplink && $0.options.address == address } ?? false
+      }
+      guard let found, let port = found else { return false }
+      port.setLink(isUp: isUp)
+      return true
+    }
+  }
+
+  /// What was counted about each tap.
+  func tapCounters() -> [(name: String, counters: SwitchPortCounters)] {
+    locked { taps.map { ($0.name, ports[$0.port]?.counters ?? SwitchPortCounters()) } }
+  }
+
   /// Ports for front-ends there are.
   public var frontendCount: Int {
     locked { ports.count { $0.map { !$0.isUplink } ?? false } }
@@ -130,7 +166,7 @@ public final class NetworkSwitch: @unchecked Sendable {
   // MARK: Frames
 
   private func owner(of address: MACAddress) -> Int? {
-    ports.firstIndex { $0.map { !$0.isUplink && $0.options.address == address } ?? false }
+    ports.firstIndex { $0.map { $0.owns(address) } ?? false }
   }
 
   private func receive(_ index: Int, _ frame: Span<UInt8>, _ offload: FrameOffload?) {
@@ -154,7 +190,7 @@ public final class NetworkSwitch: @unchecked Sendable {
     guard
       port.isUplink
         ? source.isStation && owner(of: source) == nil
-        : source == port.options.address
+        : source == port.address && port.isLinkUp
     else {
       port.counters.spoofed &+= 1
       return false

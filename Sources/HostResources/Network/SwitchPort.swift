@@ -4,8 +4,11 @@ public import VirtioNet
 
 /// What one port of a switch may do.
 public struct SwitchPortOptions: Equatable, Sendable {
-  /// The only address frames of this port may come from.
+  /// The address the port has at first, and after each reset of its device. Nobody else gets it.
   public var address: MACAddress
+  /// Whether the driver may take another address that is free; frames of the port have to come from
+  /// the address it has at the moment.
+  public var mayChangeAddress = false
   /// Whether it may not talk to other isolated ports, only to uplinks and to ports that are not.
   public var isIsolated = false
   /// Bytes a second its front-end may send; 0 for no limit.
@@ -33,7 +36,7 @@ public struct SwitchPortCounters: Equatable, Sendable {
   public var malformed: UInt64 = 0
   /// Frames out for which there was no room.
   public var overflows: UInt64 = 0
-  /// Frames out for a front-end while its driver was not there.
+  /// Frames out for a front-end while its driver, or its link, was not there.
   public var absent: UInt64 = 0
 
   /// All zero.
@@ -44,6 +47,10 @@ public struct SwitchPortCounters: Equatable, Sendable {
 @safe
 final class SwitchPort {
   let options: SwitchPortOptions
+  /// The address it has now.
+  var address: MACAddress
+  /// Whether its device shows a link.
+  private(set) var isLinkUp = true
   let queue: FrameQueue?
   let uplink: SwitchUplink?
   let wakeDescriptor: Int32
@@ -53,14 +60,16 @@ final class SwitchPort {
   /// Whether a front-end's driver is there.
   private var isActive = false
 
-  /// Bytes and frames that wait for a front-end at most.
-  private static var queueBytes: Int { 512 << 10 }
-  private static var queueFrames: Int { 512 }
+  /// Bytes and frames that wait for a front-end at most: as many frames as a kernel keeps for a
+  /// device, and half as many of the largest ones as a driver may have under way.
+  private static var queueBytes: Int { 2 << 20 }
+  private static var queueFrames: Int { 1024 }
   /// The smallest burst: two of the largest frames.
   private static var smallestBurst: UInt64 { 2 * UInt64(NetFormat.frameLimit) }
 
   init(_ options: SwitchPortOptions, wakeDescriptor: Int32, uplink: SwitchUplink?, now: UInt64) {
     self.options = options
+    address = options.address
     self.wakeDescriptor = wakeDescriptor
     self.uplink = uplink
     queue = uplink == nil ? FrameQueue(bytes: Self.queueBytes, frames: Self.queueFrames) : nil
@@ -75,6 +84,18 @@ final class SwitchPort {
 
   var isUplink: Bool { uplink != nil }
 
+  /// Whether frames of this port have to come from `address`, or may not come from others.
+  func owns(_ address: MACAddress) -> Bool {
+    !isUplink && (address == self.address || address == options.address)
+  }
+
+  /// Takes the link away or gives it back; the device is told.
+  func setLink(isUp: Bool) {
+    isLinkUp = isUp
+    unsafe chc_bits_add(news, 1)
+    _ = cl_event_signal(wakeDescriptor)
+  }
+
   /// Notes whether the driver is there; nothing of one is for the next.
   func setActive(_ isActive: Bool) {
     self.isActive = isActive
@@ -85,7 +106,7 @@ final class SwitchPort {
   func deliver(_ frame: Span<UInt8>, _ offload: FrameOffload) {
     let isDone: Bool
     if let queue {
-      guard isActive else {
+      guard isActive, isLinkUp else {
         counters.absent &+= 1
         return
       }
@@ -126,8 +147,8 @@ public struct SwitchPortHost: NetHost, ~Copyable {
   public var mtu: Int { port.options.mtu }
   /// The device of each receiver does what its driver does not.
   public var takesOffloads: Bool { true }
-  /// A switch is there as long as its port.
-  public var isLinkUp: Bool { true }
+  /// Up as long as the operator has not taken it down.
+  public var isLinkUp: Bool { owner.isLinkUp(port: index) }
   /// What the switch has counted about the port.
   public var counters: SwitchPortCounters { owner.counters(port: index) }
 
@@ -147,6 +168,9 @@ public struct SwitchPortHost: NetHost, ~Copyable {
   public mutating func send(_ frame: Span<UInt8>, _ offload: FrameOffload) -> NetSend {
     owner.forward(from: index, frame, offload) ? .taken : .dropped
   }
-  /// Only the port's own address: any other would be spoofed.
-  public mutating func setAddress(_ address: MACAddress) -> Bool { address == port.options.address }
+  /// Always the port's first address; another one only where the port may change it, when no other
+  /// port has it and no station behind an uplink uses it.
+  public mutating func setAddress(_ address: MACAddress) -> Bool {
+    owner.setAddress(port: index, address)
+  }
 }

@@ -1,5 +1,6 @@
 import CLinux
 public import LinuxSupport
+public import VirtioNet
 
 /// Why a network device cannot be connected.
 public enum SwitchError: Error, Equatable, Sendable {
@@ -16,8 +17,9 @@ public final class SwitchRegistry: @unchecked Sendable {
   public static let shared = SwitchRegistry()
 
   private let monitor: OpaquePointer
-  /// A few: looked through, which needs less of the library than a dictionary does.
-  private var named: [(name: String, owner: NetworkSwitch)] = []
+  /// A few: looked through, which needs less of the library than a dictionary does. A switch of one
+  /// port alone has no name.
+  private var all: [(name: String?, owner: NetworkSwitch)] = []
 
   /// None.
   public init() { unsafe monitor = cl_monitor_create() }
@@ -32,7 +34,7 @@ public final class SwitchRegistry: @unchecked Sendable {
   ) throws(SwitchError) -> SwitchPortHost {
     unsafe cl_monitor_enter(monitor)
     defer { unsafe cl_monitor_leave(monitor) }
-    let known = named.first { $0.name == name }
+    let known = name == nil ? nil : all.first { $0.name == name }
     let owner = known?.owner ?? NetworkSwitch()
     if let tap {
       do throws(SystemError) {
@@ -40,29 +42,48 @@ public final class SwitchRegistry: @unchecked Sendable {
       } catch { throw .tap(error) }
     }
     let host = owner.join(options, wakeDescriptor: wakeDescriptor) { [self] in
-      leave(owner, name)
+      leave(owner)
     }
     guard let host else {
       if owner.frontendCount == 0 { owner.finish() }
       throw .noPort
     }
-    if let name, known == nil { named.append((name, owner)) }
+    if known == nil { all.append((name, owner)) }
     return host
   }
 
   /// A port has gone; the last one takes the switch with it.
-  private func leave(_ owner: NetworkSwitch, _ name: String?) {
+  private func leave(_ owner: NetworkSwitch) {
     unsafe cl_monitor_enter(monitor)
     defer { unsafe cl_monitor_leave(monitor) }
     guard owner.frontendCount == 0 else { return }
-    named.removeAll { $0.name == name && $0.owner === owner }
+    all.removeAll { $0.owner === owner }
     owner.finish()
+  }
+
+  /// Takes the link of the front-end whose device has this first address away, or gives it back;
+  /// whether there is one.
+  public func setLink(of address: MACAddress, isUp: Bool) -> Bool {
+    unsafe cl_monitor_enter(monitor)
+    defer { unsafe cl_monitor_leave(monitor) }
+    var isThere = false
+    for entry in all where entry.owner.setLink(of: address, isUp: isUp) { isThere = true }
+    return isThere
+  }
+
+  /// What was counted about every tap, with the name of its switch.
+  public func forEachTap(_ body: (_ owner: String, _ tap: String, SwitchPortCounters) -> Void) {
+    unsafe cl_monitor_enter(monitor)
+    defer { unsafe cl_monitor_leave(monitor) }
+    for entry in all {
+      for tap in entry.owner.tapCounters() { body(entry.name ?? "", tap.name, tap.counters) }
+    }
   }
 
   /// Names of the switches there are.
   public var count: Int {
     unsafe cl_monitor_enter(monitor)
     defer { unsafe cl_monitor_leave(monitor) }
-    return named.count
+    return all.count { $0.name != nil }
   }
 }

@@ -55,7 +55,7 @@ enum PeekText {
   }
 
   private static func reasonText(_ reason: UInt32) -> String {
-    LinkReason(rawValue: reason).map { "\($0)" } ?? hexadecimal(reason)
+    hexadecimal(reason)
   }
 
   static func json(_ side: LinkPicture.Side) -> String {
@@ -78,18 +78,47 @@ enum PeekText {
 
   // MARK: Header of the Siemens dialect
 
+  /// Names are spelled out: Embedded Swift cannot print a case.
+  static func name(_ placement: Placement) -> String {
+    placement == .shared ? "shared" : "output"
+  }
+
+  private static func name(_ field: SiemensHeader.Field) -> String {
+    switch field {
+    case .deviceFeatures: "deviceFeatures"
+    case .deviceFeaturesSelector: "deviceFeaturesSelector"
+    case .driverFeatures: "driverFeatures"
+    case .driverFeaturesSelector: "driverFeaturesSelector"
+    case .queueSelector: "queueSelector"
+    case .queueSize: "queueSize"
+    case .queueDeviceVector: "queueDeviceVector"
+    case .queueDriverVector: "queueDriverVector"
+    case .queueEnable: "queueEnable"
+    case .queueDescriptors: "queueDescriptors"
+    case .queueDriver: "queueDriver"
+    case .queueDevice: "queueDevice"
+    case .configurationEvent: "configurationEvent"
+    case .queueEvent: "queueEvent"
+    case .deviceStatus: "deviceStatus"
+    case .configurationGeneration: "configurationGeneration"
+    case .revision: "revision"
+    case .size: "size"
+    case .writeTransaction: "writeTransaction"
+    }
+  }
+
   private static func fields(_ header: Words) -> [(name: String, value: String)] {
     func four(_ field: SiemensHeader.Field) -> (String, String) {
-      ("\(field)", hexadecimal(header.word32(field.rawValue)))
+      (name(field), hexadecimal(header.word32(field.rawValue)))
     }
     func two(_ field: SiemensHeader.Field) -> (String, String) {
-      ("\(field)", "\(header.word16(field.rawValue))")
+      (name(field), "\(header.word16(field.rawValue))")
     }
     func eight(_ field: SiemensHeader.Field) -> (String, String) {
-      ("\(field)", hexadecimal(header.word64(field.rawValue)))
+      (name(field), hexadecimal(header.word64(field.rawValue)))
     }
     func one(_ field: SiemensHeader.Field) -> (String, String) {
-      ("\(field)", "\(header.byte(field.rawValue))")
+      (name(field), "\(header.byte(field.rawValue))")
     }
     return [
       four(.revision), four(.size), four(.writeTransaction), four(.deviceFeatures),

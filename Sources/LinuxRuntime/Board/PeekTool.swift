@@ -200,7 +200,7 @@ struct PeekTool {
       object.add("sections", list: PeekText.sections(view.geometry).map { $0.json })
     }
     object.add("dialect", picture.dialect == .native ? "native" : "siemens")
-    object.add("placement", picture.placement.map { "\($0)" })
+    object.add("placement", picture.placement.map { PeekText.name($0) })
     if wanted.contains("sides") {
       object.add("sides", list: picture.sides.map { PeekText.json($0) })
       object.add("header", json: picture.siemens.map { PeekText.json(header: $0) } ?? "null")
@@ -224,7 +224,9 @@ struct PeekTool {
     _ view: borrowing LinkView, _ picture: LinkPicture, _ rings: [Ring]?
   ) -> String {
     var text = "\(target.name), from \(view.origin)"
-    text += picture.placement.map { ", native, placement \($0)\n" } ?? ", Siemens dialect\n"
+    text +=
+      picture.placement.map { ", native, placement \(PeekText.name($0))\n" }
+      ?? ", Siemens dialect\n"
     if wanted.contains("registers") {
       if let registers = view.registers {
         text +=

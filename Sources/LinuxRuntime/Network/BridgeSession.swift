@@ -129,7 +129,8 @@ struct BridgeSession: ~Copyable {
     while moved < Self.burst {
       if toDevice.isEmpty {
         guard toDevice.read(end) else { break }
-        toDevice.adapt(to: client.features, limit: client.driver.frameLimit)
+        toDevice.adapt(
+          to: client.features, limit: client.driver.frameLimit, client.driver.packetLimit)
         continue
       }
       guard try toDevice.sendNext(&client.driver) else { break }
@@ -199,7 +200,11 @@ struct OutgoingFrame {
   }
 
   /// Does what the device does not, by what was agreed; a frame that does not fit is dropped.
-  mutating func adapt(to features: FeatureSet, limit: Int) {
+  ///
+  /// - Parameters:
+  ///   - limit: bytes of the largest frame.
+  ///   - packetLimit: bytes of the largest one that is not to be cut.
+  mutating func adapt(to features: FeatureSet, limit: Int, _ packetLimit: Int) {
     let offload = whole.offload
     let isAgreed =
       switch offload.segmentation {
@@ -209,12 +214,13 @@ struct OutgoingFrame {
       }
     if !isAgreed || offload.hasECN && !features.contains(.netHostECN) {
       cut = whole.bytes.withSpan(0..<whole.count) { FrameCut($0, offload) }
-      if (cut?.largestSegment ?? .max) > limit { whole.count = 0 }
+      if (cut?.largestSegment ?? .max) > packetLimit { whole.count = 0 }
     } else if offload.needsChecksum, !features.contains(.netChecksum) {
       whole.bytes.withMutableSpan(0..<whole.count) { offload.finishChecksum(&$0) }
       whole.offload = FrameOffload()
     }
-    if cut == nil, whole.count > limit { whole.count = 0 }
+    let isPacket = whole.offload.segmentation == .none
+    if cut == nil, whole.count > (isPacket ? packetLimit : limit) { whole.count = 0 }
   }
 
   /// Gives the device the frame, or the next segment of it; whether it had room.

@@ -20,6 +20,11 @@ struct NetworkPortDriver: PathDriver, ~Copyable {
   /// Bytes of the largest frame a buffer holds.
   let frameLimit: Int
 
+  /// Bytes of the largest frame that is not to be cut: by the device's MTU, and by the buffers.
+  var packetLimit: Int {
+    min(frameLimit, configuration.mtu + NetFormat.etherSize + NetFormat.tagSize)
+  }
+
   /// Sizes that are tried, largest first: the memory of a link may be small.
   private static func layouts(_ pairs: Int) -> [NetDriverLayout] {
     let whole = (NetFormat.headerSize + NetFormat.frameLimit + 63) & ~63

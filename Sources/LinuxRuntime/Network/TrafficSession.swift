@@ -107,14 +107,16 @@ struct TrafficSession: ~Copyable {
   mutating func send(
     _ client: inout DeviceClient<some DevicePath & ~Copyable, NetworkPortDriver>
   ) throws(ClientError) {
-    guard plan.size <= client.driver.frameLimit else {
+    let limit = client.driver.packetLimit
+    guard plan.size <= limit else {
       throw .usage(
         UsageError(
-          "--size \(plan.size): the link's memory has buffers of \(client.driver.frameLimit)"))
+          "--size \(plan.size): the device's MTU and the link's memory allow frames of \(limit)"))
     }
     var flow = Flow(run: UInt32(truncatingIfNeeded: cl_random()))
     var source = try ownAddress(client)
     if let other = plan.source { source = other }
+    if place.isNoisy { writeError("ivshmem: sending as \(source.text)\n") }
     let patience = place.patience
     let start = cl_monotonic_ns()
     var progress = start
