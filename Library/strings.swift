@@ -35,6 +35,10 @@ extension DefaultStringInterpolation {
   mutating func appendInterpolation(_ value: UInt8) { appendInterpolation(UInt64(value)) }
   mutating func appendInterpolation(_ value: Int64) { appendInterpolation(Int(value)) }
   mutating func appendInterpolation(_ value: Int32) { appendInterpolation(Int(value)) }
+
+  /// Embedded Swift has no text for a value without a description, and would say so to the user.
+  @available(*, unavailable, message: "Embedded Swift prints no such value: give it words")
+  @_disfavoredOverload mutating func appendInterpolation<Value>(_ value: Value) {}
 }
 
 extension String {
