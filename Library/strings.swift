@@ -35,7 +35,15 @@ extension DefaultStringInterpolation {
   mutating func appendInterpolation(_ value: UInt8) { appendInterpolation(UInt64(value)) }
   mutating func appendInterpolation(_ value: Int64) { appendInterpolation(Int(value)) }
   mutating func appendInterpolation(_ value: Int32) { appendInterpolation(Int(value)) }
+
+  /// Embedded Swift has no text for a value without a description and would tell the user so:
+  /// the function that is called here does not exist, so that linking fails.
+  @available(*, deprecated, message: "Embedded Swift prints no such value: give it words")
+  mutating func appendInterpolation<Value>(_ value: Value) { valueWithoutWords() }
 }
+
+@_silgen_name("cellmate_value_without_words")
+func valueWithoutWords()
 
 extension String {
   @inline(never)

@@ -86,7 +86,7 @@ public enum DeviceError: Error, Equatable, Sendable {
     case .section(let name, let size, let page):
       "its \(name) has \(size) bytes, expected a multiple of this kernel's pages of \(page);"
         + " change the cells' configuration or use a kernel with smaller pages"
-    case .geometry: "its sizes make no link"
+    case .geometry(let cause): "its sizes make no link: \(cause)"
     default: more
     }
   }
@@ -129,7 +129,7 @@ public enum DeviceError: Error, Equatable, Sendable {
     case .bar(let bar, let size, let needed):
       "BAR \(bar) has \(size) bytes, expected \(needed) for its sections"
     case .notMappable(let bar): "BAR \(bar) cannot be mapped by vfio; use uio_ivshmem"
-    default: "\(self)"
+    default: "it cannot be used"
     }
   }
 }

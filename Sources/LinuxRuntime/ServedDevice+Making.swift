@@ -107,20 +107,7 @@ extension ServedDevice {
         log("console port \(port): \(path.isEmpty ? "standard input and output" : path)")
       }
       return host
-    } catch { throw UsageError("console: \(explain(error))") }
-  }
-
-  private static func explain(_ error: ConsoleHostError) -> String {
-    switch error {
-    case .system(let what, let cause): "\(what): \(cause.text)"
-    case .stdioTwice: "stdio is in use by another port of this process; a process has one"
-    case .linkInTheWay(let path):
-      "pty=\(path): something that is no symbolic link lies there; remove it or choose another name"
-    case .linkInUse(let path):
-      "pty=\(path): another ivshmem-backend keeps this link; stop it or choose another name"
-    case .socketInUse(let path):
-      "socket=\(path): another process answers there; stop it or choose another path"
-    }
+    } catch { throw UsageError("console: \(error)") }
   }
 
   private static func joinSwitch(

@@ -43,7 +43,7 @@ public struct StatusTool: Sendable {
       plan = try LinkPlan(
         side: .backEnd, own: own, peer: partner,
         geometry: observer.geometry, placement: link.placement)
-    } catch { throw UsageError("link \(link.name): \(error)") }
+    } catch { throw explain(error, link: link.name) }
     let sides = [
       describe(.backEnd, own, plan.deviceBlock, observer),
       describe(.frontEnd, partner, plan.driverBlock, observer),
@@ -94,10 +94,14 @@ public struct StatusTool: Sendable {
     }
     var header: Fields = []
     if observer.geometry.readWriteSize >= 4096 {
-      for field: SiemensHeader.Field in [
-        .revision, .size, .writeTransaction, .deviceStatus, .queueSelector,
-        .configurationGeneration,
-      ] { header.append(("\(field)", hex(region.load32(base + field.rawValue)))) }
+      let fields: [(SiemensHeader.Field, String)] = [
+        (.revision, "revision"), (.size, "size"), (.writeTransaction, "writeTransaction"),
+        (.deviceStatus, "deviceStatus"), (.queueSelector, "queueSelector"),
+        (.configurationGeneration, "configurationGeneration"),
+      ]
+      for (field, name) in fields {
+        header.append((name, hex(region.load32(base + field.rawValue))))
+      }
     }
     if isJSON {
       writeOutput(

@@ -56,7 +56,7 @@ public struct NetDriverLayout: Equatable, Sendable {
   /// Queues the driver uses.
   public var queueCount: Int { 2 * pairs + 1 }
   /// Descriptors the driver needs in every queue.
-  public var queueSize: Int { max(depth, receiveDepth, 2) }
+  public var queueSize: Int { max(max(depth, receiveDepth), 2) }
 }
 
 /// The configuration space of a device, as a driver reads it (VIRTIO 1.4, 5.1.4): fields of
