@@ -26,8 +26,11 @@ extension BoardDoctor {
           "memory-off", subject, "it has a driver, and its memory is switched off",
           fix: "ivshmem unbind \(subject), then ivshmem bind \(subject)")
       }
-      // Message-signalled interrupts are writes to memory: without bus master none leaves.
-      if configuration.command & 4 == 0, device.interrupts == .msix || device.interrupts == .msi {
+      // Message-signalled interrupts are writes to memory: without bus master none leaves. vfio-pci
+      // leaves that to whoever opens the device.
+      if configuration.command & 4 == 0, function.driver != "vfio-pci",
+        device.interrupts == .msix || device.interrupts == .msi
+      {
         find(
           "no-bus-master", subject,
           "it has MSI-X and may not master the bus, so it cannot interrupt",

@@ -92,22 +92,7 @@ public func explain(_ error: LinkPlanError, link: String) -> UsageError {
 
 /// Why the sizes of a platform make no link.
 public func explain(_ error: GeometryError, link: String) -> UsageError {
-  switch error {
-  case .peerCount(let count):
-    UsageError("link \(link): \(count) peers, expected 2 to 65536")
-  case .peerID(let id, let limit):
-    UsageError("link \(link): peer \(id), expected one below \(limit)")
-  case .stateTableSize(let size, let peers):
-    UsageError(
-      "link \(link): a state table of \(size) bytes, expected a multiple of 4096 with 4 bytes for"
-        + " each of \(peers) peers")
-  case .readWriteSize(let size):
-    UsageError("link \(link): a read/write section of \(size) bytes, expected a multiple of 4096")
-  case .outputSize(let size):
-    UsageError("link \(link): output sections of \(size) bytes, expected a multiple of 4096")
-  case .totalSize:
-    UsageError("link \(link): the sections together are larger than this machine's addresses")
-  }
+  UsageError("link \(link): \(error)")
 }
 
 func explain(_ error: SimulatorPeerError, _ path: String, _ own: PeerID) -> String {

@@ -146,6 +146,23 @@ import Testing
     #expect(try Self.findings(tree) == ["no-bus-master"])
   }
 
+  /// vfio-pci lets a device master the bus while somebody has it open.
+  @Test func anIdleDeviceOfVFIOIsNoFinding() throws {
+    let tree = try Self.healthy()
+    try tree.add(
+      Self.device {
+        $0.vectors = 2
+        $0.command = 2
+        $0.driver = "vfio-pci"
+        $0.maps = nil
+      })
+    let folder = "sys/bus/pci/devices/0000:00:03.0"
+    try tree.write("\(folder)/msi_irqs/34", "msix\n")
+    try tree.link("\(folder)/iommu_group", to: "../../../kernel/iommu_groups/7")
+    try tree.write("dev/vfio/7", "")
+    #expect(try Self.findings(tree) == [])
+  }
+
   @Test func twoNodesAreOneTooMany() throws {
     let tree = try Self.healthy()
     try tree.add(Self.device())

@@ -217,7 +217,8 @@ import Testing
     for placement in ["shared", "output"] {
       let run = try runTool(["peek", "\(link.target),placement=\(placement)", "--json"])
       #expect(run.status == 0)
-      #expect(try decoded(run.output)["devices"] is [Any])
+      // No side has written its block: what lies in the slots is no device.
+      #expect((try decoded(run.output)["devices"] as? [Any])?.isEmpty == true)
       #expect(try runTool(["peek", "\(link.target),placement=\(placement)"]).status == 0)
     }
     #expect(try runTool(["peek", "\(link.target),dialect=siemens"]).status == 0)

@@ -99,7 +99,10 @@ struct LinkPicture {
       Self.side("backEnd", backEnd, states[Int(backEnd.rawValue)], device),
       Self.side("frontEnd", frontEnd, states[Int(frontEnd.rawValue)], driver),
     ]
-    devices = (0..<BlockLayout.slotCount).compactMap { Self.device($0, device, driver) }
+    // Sections hold anything before a back-end writes its block.
+    if sides[0].isBlock {
+      devices = (0..<BlockLayout.slotCount).compactMap { Self.device($0, device, driver) }
+    }
   }
 
   /// Who plays a role: as the command line says, as a state says, or the usual one.

@@ -19,7 +19,8 @@ struct PingTool {
         """,
       options: [
         OptionSpecification("answer", "answer the other side's pings until Ctrl-C"),
-        OptionSpecification("count", "N", "round trips (default 1000); with --answer: pings (all)"),
+        OptionSpecification(
+          "count", "N", "round trips (default 1000); with --answer: runs of ping (all)"),
         OptionSpecification("vector", "N", "which vector is rung on both sides (default 0)"),
         OptionSpecification("interval", "MS", "time between two round trips (default 0)"),
         OptionSpecification("patience", "SECONDS", "how long the peer is waited for (default 5)"),
