@@ -13,8 +13,9 @@ public func openLink(
   try makeNativeLink(openPeer(specification, side: side), specification, side: side)
 }
 
-/// Joins a link for one side; how to talk on it is not yet decided.
-func openPeer(
+/// Joins a link for one side; how to talk on it is not yet decided. Every failure is one line with
+/// the way out.
+public func openPeer(
   _ specification: LinkSpecification, side: LinkSide
 ) throws(UsageError) -> HostPlatform {
   switch specification.place {

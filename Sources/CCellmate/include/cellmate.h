@@ -41,7 +41,7 @@ extern "C" {
 
 /* The interface follows semantic versioning; minor versions only add. */
 #define CELLMATE_VERSION_MAJOR 0
-#define CELLMATE_VERSION_MINOR 1
+#define CELLMATE_VERSION_MINOR 2
 #define CELLMATE_VERSION_PATCH 0
 
 #define CELLMATE_FOREVER UINT64_MAX
@@ -140,9 +140,10 @@ typedef struct cellmate_platform {
 
 enum { CELLMATE_PLACEMENT_AUTO = 0, CELLMATE_PLACEMENT_SHARED = 1, CELLMATE_PLACEMENT_OUTPUT = 2 };
 
-/* Opens a link by its specification, as the tools do:
- * "sim:PATH[,peer=N][,placement=shared|output]". side is CELLMATE_BACK_END or
- * CELLMATE_FRONT_END. error may be NULL. */
+/* Joins a link by its specification, as the tools do: sim:PATH, a PCI address, /dev/..., uio:BDF
+ * or vfio:BDF, then [,peer=N][,other=N][,placement=shared|output][,dialect=auto|native|siemens].
+ * side is CELLMATE_BACK_END or CELLMATE_FRONT_END. How the link is spoken, and whether its
+ * sections are large enough, is decided when it becomes something. error may be NULL. */
 cellmate_result cellmate_link_open(
     const char *specification, int32_t side, cellmate_link **link, cellmate_error *error);
 
@@ -169,8 +170,9 @@ typedef struct cellmate_link_counters {
 /* ---- back-end ------------------------------------------------------------------------------ */
 
 /* Makes the back-end of a link. The link handle is used up, also by CELLMATE_ERROR_MEMORY; other
- * errors leave it. */
-cellmate_result cellmate_backend_create(cellmate_link *link, cellmate_backend **backend);
+ * errors leave it: CELLMATE_ERROR_TEXT says what of the link does not fit. error may be NULL. */
+cellmate_result cellmate_backend_create(
+    cellmate_link *link, cellmate_backend **backend, cellmate_error *error);
 
 /* Adds a built-in device before the start, in slot 0 to 7, by its specification, as the tools
  * do: "block,file=disk.img", "entropy", "console,...". error may be NULL. */
@@ -278,8 +280,10 @@ cellmate_result cellmate_backend_close(cellmate_backend *backend);
 /* ---- front-end ----------------------------------------------------------------------------- */
 
 /* Makes and starts the front-end of a link. The link handle is used up, also by
- * CELLMATE_ERROR_MEMORY; other errors leave it. */
-cellmate_result cellmate_frontend_create(cellmate_link *link, cellmate_frontend **frontend);
+ * CELLMATE_ERROR_MEMORY; other errors leave it: CELLMATE_ERROR_TEXT says what of the link does not
+ * fit. error may be NULL. */
+cellmate_result cellmate_frontend_create(
+    cellmate_link *link, cellmate_frontend **frontend, cellmate_error *error);
 
 /* Waits until a back-end is there. */
 cellmate_result cellmate_frontend_wait_link(cellmate_frontend *frontend, uint64_t deadline);
@@ -364,9 +368,11 @@ cellmate_result cellmate_frontend_close(cellmate_frontend *frontend);
 /* ---- block front-end ------------------------------------------------------------------------ */
 
 /* Makes the front-end of a link with one block device; requests that are open when the back-end
- * is restarted are submitted again by the next cellmate_block_connect. depth: requests at once. */
+ * is restarted are submitted again by the next cellmate_block_connect. depth: requests at once. The link handle is
+ * used up as by cellmate_frontend_create. error may be NULL. */
 cellmate_result cellmate_block_create(
-    cellmate_link *link, uint32_t slot, uint32_t depth, cellmate_block **block);
+    cellmate_link *link, uint32_t slot, uint32_t depth, cellmate_block **block,
+    cellmate_error *error);
 
 /* Waits for the back-end and sets the device up. Call it first, and whenever a call says
  * CELLMATE_ERROR_LINK. */
