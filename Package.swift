@@ -157,7 +157,7 @@ let library: [Target] = [
     dependencies: [
       "CCellmate", "CLinux", "CommandOptions", "SharedMemory", "IVShmem", "Virtqueue",
       "VirtioDevice", "VirtioTransport", "VirtioBlock", "DeviceRuntime",
-      "LinuxSupport", "LinuxRuntime",
+      "LinuxSupport", "LinuxRuntime", "SimulatorPeer",
     ],
     swiftSettings: strict),
 ]
