@@ -40,7 +40,7 @@ class Library(Package):
         tree.link(f"{place}/libcellmate.so.0", file)
         names = (ROOT / "Library/symbols").read_text().split()
         lines = ["libcellmate.so.0 libcellmate0 #MINVER#"]
-        lines += [f" {n}@CELLMATE_0 0.1.0" for n in ["CELLMATE_0", *names]]
+        lines += [f" {n}@CELLMATE_0 0.2.0" for n in ["CELLMATE_0", *names]]
         self.control = {**Library.control, "symbols": "\n".join(lines) + "\n"}
 
 

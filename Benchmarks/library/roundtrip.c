@@ -53,7 +53,7 @@ static void *begin(void *context) {
   cellmate_link *link = NULL;
   cellmate_error error = {.size = sizeof error};
   MUST(cellmate_link_open_platform(&platform, CELLMATE_BACK_END, 1, 0, &link, &error));
-  MUST(cellmate_backend_create(link, &side->backend));
+  MUST(cellmate_backend_create(link, &side->backend, &error));
   cellmate_device device = {.size = sizeof device,
                             .device_id = TYPE,
                             .queue_count = 1,
@@ -93,7 +93,7 @@ static void ring(long rounds) {
   struct side side;
   cellmate_frontend *frontend = NULL;
   uint64_t agreed;
-  MUST(cellmate_frontend_create(open_side(&side, NULL), &frontend));
+  MUST(cellmate_frontend_create(open_side(&side, NULL), &frontend, NULL));
   MUST(cellmate_frontend_wait_link(frontend, now() + limit));
   MUST(cellmate_frontend_negotiate(frontend, 0, TYPE, 0, &agreed));
   int queue = cellmate_frontend_open_queue(frontend, 0, 0, 128, 4);
@@ -138,7 +138,7 @@ static void disk(long rounds, const char *image) {
   cellmate_block *block = NULL;
   char specification[4096];
   snprintf(specification, sizeof specification, "block,file=%s,readonly,workers=1", image);
-  MUST(cellmate_block_create(open_side(&side, specification), 0, DEPTH, &block));
+  MUST(cellmate_block_create(open_side(&side, specification), 0, DEPTH, &block, NULL));
   MUST(cellmate_block_connect(block, now() + limit));
   adopt(&side);
   cellmate_block_request requests[DEPTH];

@@ -88,7 +88,7 @@ int main(int count, char **words) {
     fprintf(stderr, "entropy-frontend: %s\n", error.text);
     return 2;
   }
-  cellmate_result result = cellmate_frontend_create(link, &frontend);
+  cellmate_result result = cellmate_frontend_create(link, &frontend, &error);
   if (result < 0) die("front-end", result);
   while (wanted > 0) {
     cellmate_buffer buffers[DEPTH];

@@ -62,7 +62,7 @@ int main(int count, char **words) {
     fprintf(stderr, "reverse-device: %s\n", error.text);
     return 2;
   }
-  cellmate_result result = cellmate_backend_create(link, &backend);
+  cellmate_result result = cellmate_backend_create(link, &backend, &error);
   if (result >= 0) result = cellmate_backend_add_device(backend, 0, &device);
   if (result >= 0) result = cellmate_backend_add(backend, 1, "entropy", &error);
   if (result < 0) {

@@ -33,7 +33,7 @@ int main(int count, char **words) {
     fprintf(stderr, "reverse-driver: %s\n", error.text);
     return 2;
   }
-  cellmate_result result = cellmate_frontend_create(link, &frontend);
+  cellmate_result result = cellmate_frontend_create(link, &frontend, &error);
   if (result >= 0) result = cellmate_frontend_wait_link(frontend, in_seconds(10));
   if (result >= 0) result = cellmate_frontend_negotiate(frontend, 0, REVERSER, 0, &agreed);
   int queue = result < 0 ? result : cellmate_frontend_open_queue(frontend, 0, 0, 16, 2);

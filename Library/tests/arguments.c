@@ -118,10 +118,10 @@ static void backends(void) {
   cellmate_error error = {.size = sizeof error};
   cellmate_platform platform = machine_platform(machine, 0);
   SAME(cellmate_link_open_platform(&platform, CELLMATE_BACK_END, 1, 0, &link, &error), 0);
-  SAME(cellmate_backend_create(link, NULL), CELLMATE_ERROR_ARGUMENT);
-  SAME(cellmate_frontend_create(link, &frontend), CELLMATE_ERROR_ORDER);
-  SAME(cellmate_backend_create((cellmate_link *)&error, &backend), CELLMATE_ERROR_HANDLE);
-  SAME(cellmate_backend_create(link, &backend), CELLMATE_OK);
+  SAME(cellmate_backend_create(link, NULL, NULL), CELLMATE_ERROR_ARGUMENT);
+  SAME(cellmate_frontend_create(link, &frontend, &error), CELLMATE_ERROR_ORDER);
+  SAME(cellmate_backend_create((cellmate_link *)&error, &backend, &error), CELLMATE_ERROR_HANDLE);
+  SAME(cellmate_backend_create(link, &backend, &error), CELLMATE_OK);
   SAME(cellmate_link_close(link), CELLMATE_ERROR_HANDLE);
   SAME(cellmate_frontend_step((cellmate_frontend *)backend), CELLMATE_ERROR_HANDLE);
   SAME(cellmate_backend_step(backend), CELLMATE_ERROR_ORDER);

@@ -24,7 +24,7 @@ static void *serve(void *context) {
   char specification[512];
   snprintf(specification, sizeof specification, "block,file=%s", side->image);
   SAME(cellmate_link_open_platform(&platform, CELLMATE_BACK_END, 1, 0, &link, &error), 0);
-  SAME(cellmate_backend_create(link, &side->backend), CELLMATE_OK);
+  SAME(cellmate_backend_create(link, &side->backend, &error), CELLMATE_OK);
   if (cellmate_backend_add(side->backend, 0, specification, &error)) printf("%s\n", error.text);
   pthread_barrier_wait(&side->ready);
   SAME(cellmate_backend_run(side->backend, 20000), CELLMATE_OK);
@@ -130,8 +130,8 @@ void test_block(const char *image) {
   fclose(file);
   begin(&side);
   SAME(cellmate_link_open_platform(&platform, CELLMATE_FRONT_END, 0, 0, &link, NULL), CELLMATE_OK);
-  SAME(cellmate_block_create(link, 9, DEPTH, &block), CELLMATE_ERROR_ARGUMENT);
-  SAME(cellmate_block_create(link, 0, DEPTH, &block), CELLMATE_OK);
+  SAME(cellmate_block_create(link, 9, DEPTH, &block, NULL), CELLMATE_ERROR_ARGUMENT);
+  SAME(cellmate_block_create(link, 0, DEPTH, &block, NULL), CELLMATE_OK);
   cellmate_block_facts facts = {.size = sizeof facts};
   SAME(cellmate_block_info(block, &facts), CELLMATE_ERROR_LINK);
   SAME(cellmate_block_connect(block, now() + 10ull * SECOND), CELLMATE_OK);

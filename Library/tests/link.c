@@ -86,7 +86,7 @@ static void *backend_thread(void *context) {
                             .stop = stop,
                             .serve = serve};
   SAME(cellmate_link_open_platform(&platform, CELLMATE_BACK_END, 1, 0, &link, NULL), CELLMATE_OK);
-  SAME(cellmate_backend_create(link, &side->device.backend), CELLMATE_OK);
+  SAME(cellmate_backend_create(link, &side->device.backend, NULL), CELLMATE_OK);
   SAME(cellmate_backend_add_device(side->device.backend, 3, &device), CELLMATE_OK);
   pthread_barrier_wait(&side->ready);
   SAME(cellmate_backend_run(side->device.backend, 0), CELLMATE_OK);
@@ -117,7 +117,7 @@ static cellmate_frontend *open_frontend(struct machine *machine) {
   cellmate_link *link = NULL;
   cellmate_frontend *frontend = NULL;
   SAME(cellmate_link_open_platform(&platform, CELLMATE_FRONT_END, 0, 0, &link, NULL), CELLMATE_OK);
-  SAME(cellmate_frontend_create(link, &frontend), CELLMATE_OK);
+  SAME(cellmate_frontend_create(link, &frontend, NULL), CELLMATE_OK);
   return frontend;
 }
 

@@ -43,18 +43,12 @@ func fill(
 /// Stated in `cellmate.h`.
 @c @implementation
 public func cellmate_backend_create(
-  _ link: OpaquePointer?, _ backend: UnsafeMutablePointer<OpaquePointer?>?
+  _ link: OpaquePointer?, _ backend: UnsafeMutablePointer<OpaquePointer?>?,
+  _ error: UnsafeMutablePointer<cellmate_error>?
 ) -> cellmate_result {
   guard let backend = unsafe backend else { return Code.argument }
-  var isRightSide = false
-  let seen = unsafe LinkObject.with(link) { object throws(FaceError) in
-    isRightSide = object.link.plan.side == .backEnd
-    return Code.ok
-  }
-  guard seen == Code.ok else { return seen }
-  guard isRightSide else { return Code.order }
-  return unsafe LinkObject.close(link) { object throws(FaceError) in
-    unsafe backend.pointee = try BackendObject.make(object.takeLink())
+  return unsafe LinkObject.useUp(link, .backEnd, error) { link throws(FaceError) in
+    unsafe backend.pointee = try BackendObject.make(link)
   }
 }
 

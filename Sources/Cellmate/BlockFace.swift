@@ -63,11 +63,12 @@ extension FaceError {
 @c @implementation
 public func cellmate_block_create(
   _ link: OpaquePointer?, _ slot: UInt32, _ depth: UInt32,
-  _ block: UnsafeMutablePointer<OpaquePointer?>?
+  _ block: UnsafeMutablePointer<OpaquePointer?>?,
+  _ error: UnsafeMutablePointer<cellmate_error>?
 ) -> cellmate_result {
   guard let block = unsafe block, slot < UInt32(BlockLayout.slotCount), depth >= 1, depth <= 256
   else { return Code.argument }
-  return unsafe useUp(link) { link throws(FaceError) in
+  return unsafe LinkObject.useUp(link, .frontEnd, error) { link throws(FaceError) in
     unsafe block.pointee = try BlockObject.make(link, slot: Int(slot), depth: depth)
   }
 }

@@ -6,21 +6,6 @@ import VirtioDevice
 import VirtioTransport
 import Virtqueue
 
-/// Uses a link up as a front-end's.
-func useUp(
-  _ link: OpaquePointer?,
-  _ make: (consuming NativeLink<LibraryPlatform>) throws(FaceError) -> Void
-) -> cellmate_result {
-  var isRightSide = false
-  let seen = unsafe LinkObject.with(link) { object throws(FaceError) in
-    isRightSide = object.link.plan.side == .frontEnd
-    return Code.ok
-  }
-  guard seen == Code.ok else { return seen }
-  guard isRightSide else { return Code.order }
-  return unsafe LinkObject.close(link) { object throws(FaceError) in try make(object.takeLink()) }
-}
-
 /// A slot of the caller's.
 func checkedSlot(_ number: UInt32) throws(FaceError) -> Int {
   guard number < UInt32(BlockLayout.slotCount) else { throw FaceError(Code.argument) }
@@ -30,10 +15,11 @@ func checkedSlot(_ number: UInt32) throws(FaceError) -> Int {
 /// Stated in `cellmate.h`.
 @c @implementation
 public func cellmate_frontend_create(
-  _ link: OpaquePointer?, _ frontend: UnsafeMutablePointer<OpaquePointer?>?
+  _ link: OpaquePointer?, _ frontend: UnsafeMutablePointer<OpaquePointer?>?,
+  _ error: UnsafeMutablePointer<cellmate_error>?
 ) -> cellmate_result {
   guard let frontend = unsafe frontend else { return Code.argument }
-  return unsafe useUp(link) { link throws(FaceError) in
+  return unsafe LinkObject.useUp(link, .frontEnd, error) { link throws(FaceError) in
     unsafe frontend.pointee = try FrontendObject.make(link)
   }
 }

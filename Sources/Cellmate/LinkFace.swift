@@ -4,19 +4,6 @@ import IVShmem
 import LinuxRuntime
 import VirtioTransport
 
-/// A link before it becomes something.
-struct LinkObject: HandleObject, ~Copyable {
-  static var kind: HandleKind { .link }
-  let memory: ObjectMemory
-  let link: NativeLink<LibraryPlatform>
-
-  static func make(_ link: consuming NativeLink<LibraryPlatform>) throws(FaceError) -> OpaquePointer
-  {
-    let memory = try ObjectMemory(MemoryLayout<LinkObject>.stride)
-    return unsafe try open(LinkObject(memory: memory, link: link))
-  }
-}
-
 func linkSide(_ number: Int32) -> LinkSide? { LinkSide(rawValue: UInt32(bitPattern: number)) }
 
 /// Stated in `cellmate.h`.
@@ -30,11 +17,10 @@ public func cellmate_link_open(
   else { return Code.argument }
   do throws(UsageError) {
     let wanted = try LinkSpecification(unsafe String(cString: specification))
-    let plain = try openLink(wanted, side: side)
-    let plan = plain.plan
+    let platform = try openPeer(wanted, side: side)
     do throws(FaceError) {
       unsafe link.pointee = try LinkObject.make(
-        NativeLink(platform: LibraryPlatform(plain.release()), plan: plan))
+        LibraryPlatform(platform), side, .specification(wanted))
       return Code.ok
     } catch { return error.code }
   } catch let usage { return unsafe report(usage, error) }
@@ -54,8 +40,8 @@ public func cellmate_link_open_platform(
   let result = unsafe ch_input(platform, &given, MemoryLayout<cellmate_platform>.size)
   guard result == Code.ok else { return result }
   do throws(FaceError) {
-    unsafe link.pointee = try unsafe LinkObject.make(
-      callbackLink(given, side, PeerID(peer), Placement(rawValue: UInt32(placement)), error))
+    unsafe link.pointee = try unsafe callbackLink(
+      given, side, PeerID(peer), Placement(rawValue: UInt32(placement)), error)
     return Code.ok
   } catch { return error.code }
 }
@@ -63,31 +49,24 @@ public func cellmate_link_open_platform(
 private func callbackLink(
   _ given: cellmate_platform, _ side: LinkSide, _ peer: PeerID, _ placement: Placement?,
   _ error: UnsafeMutablePointer<cellmate_error>?
-) throws(FaceError) -> NativeLink<LibraryPlatform> {
+) throws(FaceError) -> OpaquePointer {
+  let name = "given by callbacks"
   let geometry: LinkGeometry
   do throws(GeometryError) {
     geometry = try unsafe LinkGeometry(
       maxPeers: given.max_peers, stateTableSize: given.state_table_size,
       readWriteSize: given.read_write_size, outputSize: given.output_size)
-  } catch let problem {
-    throw FaceError(unsafe report(explain(problem, link: "given by callbacks"), error))
-  }
+  } catch let problem { throw FaceError(unsafe report(explain(problem, link: name), error)) }
   let platform = try unsafe LibraryPlatform(given, geometry)
-  do throws(LinkPlanError) {
-    let plan = try LinkPlan(
-      side: side, own: platform.peerID, peer: peer, geometry: geometry, placement: placement)
-    return NativeLink(platform: platform, plan: plan)
-  } catch let problem {
-    throw FaceError(unsafe report(explain(problem, link: "given by callbacks"), error))
-  }
+  // Of such a link everything is known: what does not fit is said at once.
+  do throws(UsageError) {
+    _ = try LinkObject.plan(side, platform.peerID, peer, geometry, placement, name)
+  } catch let usage { throw FaceError(unsafe report(usage, error)) }
+  return unsafe try LinkObject.make(platform, side, .callbacks(peer: peer, placement))
 }
 
 /// Stated in `cellmate.h`.
 @c @implementation
 public func cellmate_link_close(_ link: OpaquePointer?) -> cellmate_result {
   unsafe LinkObject.close(link) { _ in }
-}
-
-extension LinkObject {
-  consuming func takeLink() -> NativeLink<LibraryPlatform> { link }
 }

@@ -3,7 +3,7 @@ public import CommandOptions
 import DeviceRuntime
 public import IVShmem
 import LinuxSupport
-import SimulatorPeer
+public import SimulatorPeer
 public import VirtioTransport
 
 /// Opens a link for one side; every failure is one line with the way out.
@@ -13,8 +13,9 @@ public func openLink(
   try makeNativeLink(openPeer(specification, side: side), specification, side: side)
 }
 
-/// Joins a link for one side; how to talk on it is not yet decided.
-func openPeer(
+/// Joins a link for one side; how to talk on it is not yet decided. Every failure is one line with
+/// the way out.
+public func openPeer(
   _ specification: LinkSpecification, side: LinkSide
 ) throws(UsageError) -> HostPlatform {
   switch specification.place {
@@ -73,29 +74,8 @@ func makeNativeLink(
   } catch { throw explain(error, link: specification.name) }
 }
 
-/// Why the two sides cannot share this link, with the way out.
-public func explain(_ error: LinkPlanError, link: String) -> UsageError {
-  switch error {
-  case .peers(let own, let peer, let count):
-    UsageError(
-      "link \(link): peers \(own.rawValue) and \(peer.rawValue) are not two of its \(count)")
-  case .readWriteTooSmall(let have, let need):
-    UsageError(
-      "link \(link): its read/write section has \(have) bytes, the shared placement needs"
-        + " \(need); make it larger or use placement=output")
-  case .outputTooSmall(let have, let need):
-    UsageError(
-      "link \(link): its output sections have \(have) bytes, the output placement needs"
-        + " \(need); make them larger or use placement=shared")
-  }
-}
-
-/// Why the sizes of a platform make no link.
-public func explain(_ error: GeometryError, link: String) -> UsageError {
-  UsageError("link \(link): \(error)")
-}
-
-func explain(_ error: SimulatorPeerError, _ path: String, _ own: PeerID) -> String {
+/// Why a simulated link cannot be joined or looked at, with the way out.
+public func explain(_ error: SimulatorPeerError, _ path: String, _ own: PeerID) -> String {
   switch error {
   case .noServer(let cause):
     "link \(path): \(cause.text); is ivshmem-sim running there, and may you use its socket?"
