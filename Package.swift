@@ -181,11 +181,21 @@ let programs: [Target] = [
       "LinkNames", "ToolSupport",
     ],
     swiftSettings: strict),
+  .target(
+    name: "BoardCommands",
+    dependencies: [
+      "CCellmate", "CDevice", "CLinux", "CService", "CommandOptions", "LinkFormat", "LinkNames",
+      "LinuxPCI", "LinuxSupport", "ToolSupport",
+    ],
+    swiftSettings: strict),
   .executableTarget(
     name: "ivshmem-backend", dependencies: ["CLinux", "CommandOptions", "LinuxRuntime"],
     swiftSettings: strict),
   .executableTarget(
-    name: "ivshmem", dependencies: ["CLinux", "CommandOptions", "LinuxRuntime"],
+    name: "ivshmem",
+    dependencies: [
+      "CLinux", "CommandOptions", "BoardCommands", "Cellmate", "LinuxRuntime", "ToolSupport",
+    ],
     swiftSettings: strict),
 ]
 
@@ -306,7 +316,8 @@ let tests: [Target] = [
     name: "LinuxPCITests",
     dependencies: [
       "CLinux", "LinuxSupport", "SharedMemory", "IVShmem", "LinuxPCI", "LinuxUIO", "LinuxVFIO",
-      "VirtioTransport", "CommandOptions", "LinuxRuntime",
+      "VirtioTransport", "CommandOptions", "LinuxRuntime", "BoardCommands", "Cellmate",
+      "ToolSupport",
     ],
     swiftSettings: strict),
   .testTarget(name: "HouseRulesTests", swiftSettings: strict),
