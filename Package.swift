@@ -139,8 +139,8 @@ let library: [Target] = [
     name: "Cellmate",
     dependencies: [
       "CCellmate", "CLinux", "CommandOptions", "SharedMemory", "IVShmem", "Virtqueue",
-      "VirtioDevice", "VirtioTransport", "VirtioBlock", "DeviceRuntime",
-      "LinuxSupport", "LinuxRuntime",
+      "VirtioDevice", "VirtioTransport", "VirtioBlock", "VirtioNet", "DeviceRuntime",
+      "SiemensDialect", "VhostUser", "HostResources", "CService", "LinuxSupport", "LinuxRuntime",
     ],
     swiftSettings: strict),
 ]
