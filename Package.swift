@@ -181,8 +181,16 @@ let programs: [Target] = [
       "LinkNames", "ToolSupport",
     ],
     swiftSettings: strict),
+  .target(
+    name: "BackendService",
+    dependencies: [
+      "CCellmate", "Cellmate", "CLinux", "CService", "CommandOptions", "LinkNames",
+      "LinuxSupport", "Supervision", "ToolSupport",
+    ],
+    swiftSettings: strict),
   .executableTarget(
-    name: "ivshmem-backend", dependencies: ["CLinux", "CommandOptions", "LinuxRuntime"],
+    name: "ivshmem-backend",
+    dependencies: ["BackendService", "CLinux", "CommandOptions", "LinuxSupport"],
     swiftSettings: strict),
   .executableTarget(
     name: "ivshmem", dependencies: ["CLinux", "CommandOptions", "LinuxRuntime"],

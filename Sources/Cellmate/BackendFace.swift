@@ -105,7 +105,7 @@ public func cellmate_backend_add_device(
   let size = unsafe CallbackDevice.memorySize(given) + (2 << 20)
   return unsafe BackendObject.with(backend) { object throws(FaceError) in
     var pending: PendingRequests?
-    try object.add(slot: slot, size: size) { arena throws(FaceError) in
+    unsafe try object.add(slot: slot, size: size) { arena throws(FaceError) in
       let made = try unsafe CallbackDevice(given, arena: &arena)
       pending = made.requests
       return try LibraryDevice.make(made, arena: &arena)
@@ -209,20 +209,24 @@ public func cellmate_backend_link_counters(
   _ backend: OpaquePointer?, _ counters: UnsafeMutablePointer<cellmate_link_counters>?
 ) -> cellmate_result {
   unsafe BackendObject.with(backend) { object throws(FaceError) in
-    var seen = LinkCounters()
-    switch object.face {
-    case .native: seen = object.native!.counters
-    case .siemens:
-      if object.siemens != nil {
-        let counters = object.siemens!.counters
-        seen.pairings = counters.pairings
-        seen.losses = counters.losses
-        seen.doorbells = counters.doorbells
-        seen.sleeps = counters.sleeps
+    let size = MemoryLayout<cellmate_link_counters>.size
+    let result = unsafe ch_can_output(counters, size)
+    try require(result == Code.ok, result)
+    guard let counters = unsafe counters else { throw FaceError(Code.argument) }
+    var values = cellmate_link_counters()
+    object.forEachCounter { scope, _, name, value in
+      guard scope == .link else { return }
+      switch name {
+      case "pairings": values.pairings = value
+      case "losses": values.losses = value
+      case "doorbells": values.doorbells = value
+      case "sleeps": values.sleeps = value
+      case "wakeUps": values.wake_ups = value
+      case "peerErrors": values.peer_errors = value
+      default: break
       }
-    case .vhostUser: break
     }
-    unsafe try fill(counters, seen)
+    unsafe ch_output(counters, &values, size)
     return Code.ok
   }
 }

@@ -9,7 +9,7 @@ enum LinkTurn {
 }
 
 /// Where a queue's rings lie, as its driver has said.
-struct RingPlace {
+struct ServedRing {
   let slot: Int
   let queue: Int
   let size: UInt32

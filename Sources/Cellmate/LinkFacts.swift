@@ -28,7 +28,9 @@ struct LinkFacts {
     guard count > 0, count <= Self.lookLimit, offset & 3 == 0, count & 3 == 0,
       UInt64(count) <= limit, offset <= limit - UInt64(count)
     else { return false }
-    for place in stride(from: 0, to: count, by: 4) { take(place, region.load32(Int(offset) + place)) }
+    for place in stride(from: 0, to: count, by: 4) {
+      take(place, region.load32(Int(offset) + place))
+    }
     return true
   }
 }

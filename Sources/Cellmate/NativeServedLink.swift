@@ -77,9 +77,9 @@ struct NativeServedLink: ~Copyable {
   }
 
   /// Whether a front-end is there.
-  var isUp: Bool { backend.link.isUp && !isGone }
+  var isUp: Bool { mutating get { backend.link.isUp && !isGone } }
   /// When the link has to be turned even if nothing wakes it.
-  var deadline: UInt64? { stopDeadline?.nanoseconds }
+  var deadline: UInt64? { mutating get { stopDeadline?.nanoseconds } }
 
   /// Sleeps on the link's own events.
   mutating func sleep(until deadline: Instant?) -> WaitOutcome {
@@ -109,22 +109,16 @@ struct NativeServedLink: ~Copyable {
   }
 
   /// Lets `epoll` watch what wakes this link.
-  func addWaits(to epoll: Int32, tag: UInt64) throws(SystemError) {
+  mutating func addWaits(to epoll: Int32, tag: UInt64) throws(SystemError) {
     try backend.link.platform.addWaits(to: epoll, tag: tag)
   }
 
-  func removeWaits(from epoll: Int32) { backend.link.platform.removeWaits(from: epoll) }
+  mutating func removeWaits(from epoll: Int32) { backend.link.platform.removeWaits(from: epoll) }
 
   // MARK: Numbers
 
-  /// What the link has counted.
-  var counters: LinkCounters { backend.link.counters }
-
-  /// What the runtime has counted about the device in `slot`, which is there.
-  func deviceCounters(_ slot: Int) -> DeviceCounters { backend.slots[slot].counters }
-
   /// Gives every number with its meaning, always in the same order.
-  func forEachCounter(_ take: CounterTaker) {
+  mutating func forEachCounter(_ take: CounterTaker) {
     let link = backend.link.counters
     take(.link, -1, "up", wasUp ? 1 : 0)
     take(.link, -1, "pairings", link.pairings)
@@ -147,7 +141,7 @@ struct NativeServedLink: ~Copyable {
   }
 
   /// The queues that the drivers have made ready, with what they wrote into their registers.
-  func forEachRing(_ take: (RingPlace) -> Void) {
+  mutating func forEachRing(_ take: (ServedRing) -> Void) {
     for slot in 0..<backend.slots.count where backend.slots.isOccupied(slot) {
       let registers = backend.slots[slot].registers
       for queue in 0..<registers.identity.queueCount {
@@ -155,7 +149,7 @@ struct NativeServedLink: ~Copyable {
         guard state.isReady else { continue }
         let place = registers.queueAddresses(queue)
         take(
-          RingPlace(
+          ServedRing(
             slot: slot, queue: queue, size: state.size, descriptors: place.descriptors,
             available: place.available, used: place.used))
       }
@@ -163,7 +157,7 @@ struct NativeServedLink: ~Copyable {
   }
 
   /// Number and kind of a device, which is there.
-  func kind(_ slot: Int) -> (id: UInt32, name: String) {
+  mutating func kind(_ slot: Int) -> (id: UInt32, name: String) {
     (backend.slots[slot].device.deviceID, backend.slots[slot].device.kindName)
   }
 }

@@ -84,7 +84,7 @@ public func cellmate_set_report(
 @c @implementation
 public func cellmate_set_keeper(_ keeper: UnsafePointer<cellmate_keeper>?) -> cellmate_result {
   guard unsafe keeper != nil else {
-    unsafe ch_set_keeper(nil)
+    ch_set_keeper(nil)
     return Code.ok
   }
   var given = unsafe cellmate_keeper()

@@ -138,9 +138,9 @@ struct SiemensServedLink: ~Copyable {
   }
 
   /// Whether a front-end is there.
-  var isUp: Bool { backend.phase == .serving && !isGone }
+  var isUp: Bool { mutating get { backend.phase == .serving && !isGone } }
   /// When the link has to be turned even if nothing wakes it.
-  var deadline: UInt64? { earlier(backend.repetition, stopDeadline)?.nanoseconds }
+  var deadline: UInt64? { mutating get { earlier(backend.repetition, stopDeadline)?.nanoseconds } }
 
   /// Sleeps on the link's own events.
   mutating func sleep(until deadline: Instant?) -> WaitOutcome {
@@ -173,11 +173,11 @@ struct SiemensServedLink: ~Copyable {
   }
 
   /// Lets `epoll` watch what wakes this link.
-  func addWaits(to epoll: Int32, tag: UInt64) throws(SystemError) {
+  mutating func addWaits(to epoll: Int32, tag: UInt64) throws(SystemError) {
     try backend.platform.addWaits(to: epoll, tag: tag)
   }
 
-  func removeWaits(from epoll: Int32) { backend.platform.removeWaits(from: epoll) }
+  mutating func removeWaits(from epoll: Int32) { backend.platform.removeWaits(from: epoll) }
 
   private mutating func show() {
     shown = backend.phase
@@ -198,11 +198,8 @@ struct SiemensServedLink: ~Copyable {
 
   // MARK: Numbers
 
-  /// What of the link's counters both dialects have.
-  var counters: SiemensCounters { backend.counters }
-
   /// Gives every number with its meaning, always in the same order.
-  func forEachCounter(_ take: CounterTaker) {
+  mutating func forEachCounter(_ take: CounterTaker) {
     let count = backend.counters
     take(.link, -1, "up", isUp ? 1 : 0)
     take(.link, -1, "pairings", count.pairings)
@@ -223,7 +220,9 @@ struct SiemensServedLink: ~Copyable {
   }
 
   /// Number and kind of the device.
-  var kind: (id: UInt32, name: String) { (backend.device.deviceID, backend.device.kindName) }
+  var kind: (id: UInt32, name: String) {
+    mutating get { (backend.device.deviceID, backend.device.kindName) }
+  }
 }
 
 /// The book of a link: the one that an earlier process left, or a new one that is given to whoever

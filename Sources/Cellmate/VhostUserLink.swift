@@ -63,7 +63,8 @@ struct VhostUserLink: ~Copyable {
   ///   - wake: the event that ends a sleep; it stays open as long as the link is there.
   ///   - arena: at least ``memorySize(_:)``.
   static func open(
-    path: String, _ device: consuming LibraryDevice, wake: Int32, _ voice: LinkVoice, arena: inout PrivateArena
+    path: String, _ device: consuming LibraryDevice, wake: Int32, _ voice: LinkVoice,
+    arena: inout PrivateArena
   ) throws(UsageError) -> VhostUserLink {
     do throws(SystemError) {
       let epoll = try Descriptor(cl_epoll())
@@ -130,9 +131,9 @@ struct VhostUserLink: ~Copyable {
   }
 
   /// Whether a front-end is there.
-  var isUp: Bool { phase == .connected }
+  var isUp: Bool { mutating get { phase == .connected } }
   /// When the link has to be turned even if nothing wakes it.
-  var deadline: UInt64? { stopDeadline }
+  var deadline: UInt64? { mutating get { stopDeadline } }
 
   /// Sleeps on the link's own events.
   mutating func sleep(until deadline: Instant?) -> WaitOutcome {
@@ -169,11 +170,11 @@ struct VhostUserLink: ~Copyable {
   mutating func peek() { look(timeout: 0) }
 
   /// Lets another `epoll` watch everything that wakes this link.
-  func addWaits(to other: Int32, tag: UInt64) throws(SystemError) {
+  mutating func addWaits(to other: Int32, tag: UInt64) throws(SystemError) {
     _ = try SystemError.check(cl_epoll_add(other, epoll.number, tag, 0))
   }
 
-  func removeWaits(from other: Int32) { cl_epoll_remove(other, epoll.number) }
+  mutating func removeWaits(from other: Int32) { cl_epoll_remove(other, epoll.number) }
 
   /// One step of everything; whether something moved.
   private mutating func advance() -> Bool {
@@ -307,7 +308,7 @@ struct VhostUserLink: ~Copyable {
   // MARK: Numbers
 
   /// Gives every number with its meaning, always in the same order.
-  func forEachCounter(_ take: CounterTaker) {
+  mutating func forEachCounter(_ take: CounterTaker) {
     let count = served.counters
     take(.vhostUser, -1, "up", phase == .connected ? 1 : 0)
     take(.vhostUser, -1, "connections", count.connections)
@@ -321,5 +322,7 @@ struct VhostUserLink: ~Copyable {
   }
 
   /// Number and kind of the device.
-  var kind: (id: UInt32, name: String) { (served.device.deviceID, served.device.kindName) }
+  var kind: (id: UInt32, name: String) {
+    mutating get { (served.device.deviceID, served.device.kindName) }
+  }
 }

@@ -1,4 +1,5 @@
 public import CommandOptions
+import HostResources
 
 /// One device of a link: a kind and its options, `KIND[,key=value][,flag]`.
 public enum DeviceSpecification: Equatable, Sendable {

@@ -2,7 +2,7 @@ public import CommandOptions
 public import IVShmem
 public import SharedMemory
 public import SiemensDialect
-public import VirtioTransport
+import VirtioTransport
 
 /// Where header and pool lie, or one line with the way out.
 public func planSiemens(

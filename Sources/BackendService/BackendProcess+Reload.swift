@@ -1,7 +1,7 @@
 import CLinux
 import CommandOptions
-import HostResources
 import LinuxSupport
+import ToolSupport
 
 /// A reload of the configuration under way, and what came of earlier ones.
 struct ReloadState {
@@ -80,7 +80,7 @@ extension BackendProcess {
     var successors: [BackendOptions.Link] = []
     for link in new.links where !kept.contains(where: { $0.specification == link }) {
       if leaving.contains(where: { $0.specification.standsInTheWay(of: link) }) {
-        for device in link.devices { try ServedDevice.examine(device) }
+        for device in link.devices { try device.examine() }
         successors.append(link)
       } else {
         opened.append(try ServedLink(link, options))
