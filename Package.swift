@@ -158,6 +158,7 @@ let library: [Target] = [
       "CCellmate", "CLinux", "CommandOptions", "SharedMemory", "IVShmem", "Virtqueue",
       "VirtioDevice", "VirtioTransport", "VirtioBlock", "VirtioNet", "DeviceRuntime",
       "SiemensDialect", "VhostUser", "HostResources", "CService", "LinuxSupport", "LinuxRuntime",
+      "SimulatorPeer",
     ],
     swiftSettings: strict),
 ]
@@ -256,7 +257,7 @@ let tests: [Target] = [
     dependencies: [
       "CLinux", "CService", "LinuxSupport", "SharedMemory", "IVShmem", "SimulatorPeer", "Simulator",
       "CommandOptions", "LinuxRuntime", "VirtioBlock", "VirtioNet", "HostResources", "Virtqueue",
-      "Supervision", "VirtioTransport", "LinkPicture",
+      "Supervision", "VirtioTransport", "LinkPicture", "BackendService", "LinkNames",
     ],
     swiftSettings: strict),
   .testTarget(
@@ -294,7 +295,8 @@ let tests: [Target] = [
     name: "VhostUserTests",
     dependencies: [
       "CLinux", "LinuxSupport", "SharedMemory", "Virtqueue", "VirtioDevice", "VirtioBlock",
-      "HostResources", "VhostUser", "CommandOptions", "LinuxRuntime", "FuzzTargets",
+      "HostResources", "VhostUser", "CommandOptions", "LinuxRuntime", "FuzzTargets", "Cellmate",
+      "BackendService", "LinkNames",
     ],
     swiftSettings: strict),
   .testTarget(

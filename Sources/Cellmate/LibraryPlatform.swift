@@ -13,10 +13,10 @@ struct LibraryPlatform: Platform, ~Copyable {
   let geometry: LinkGeometry
   let vectorCount: UInt16
   let region: SharedRegion
+  /// The PCI class code of this peer's device, 24 bits; 0: none.
+  let deviceClass: UInt32
   /// Signalled to end a wait; an event descriptor.
   let wakeDescriptor: Int32
-  /// The PCI class code of this peer's device, 24 bits; 0 when it has none.
-  let deviceClass: UInt32
   /// The descriptor that keeps this peer alive as long as anybody holds it open; -1: none.
   let connection: Int32
   /// In a place of its own: an optional that cannot be copied can only be moved out and back.
@@ -30,8 +30,8 @@ struct LibraryPlatform: Platform, ~Copyable {
     geometry = host.geometry
     vectorCount = host.vectorCount
     region = host.region
-    wakeDescriptor = host.localWake.descriptor
     deviceClass = host.deviceClass
+    wakeDescriptor = host.localWake.descriptor
     connection = host.connection
     let place = UnsafeMutablePointer<HostPlatform>.allocate(capacity: 1)
     unsafe place.initialize(to: host)
@@ -54,7 +54,6 @@ struct LibraryPlatform: Platform, ~Copyable {
     // Emptied after every wait, whether or not it was what ended it.
     _ = cl_set_nonblocking(Int32(wake))
     wakeDescriptor = Int32(wake)
-    deviceClass = 0
     connection = -1
     let all: PlatformCapabilities =
       .pinnable | .unalignedSafe | .oneShotInterrupts | .postedRegisterWrites
@@ -64,6 +63,7 @@ struct LibraryPlatform: Platform, ~Copyable {
     peerID = PeerID(own)
     self.geometry = geometry
     vectorCount = vectors
+    deviceClass = 0
     // SAFETY: cellmate.h has the caller say that the memory is there, and how much of it.
     region = unsafe SharedRegion(
       unsafeBase: memory, count: geometry.totalSize,
