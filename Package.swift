@@ -189,12 +189,22 @@ let programs: [Target] = [
       "LinuxSupport", "Supervision", "ToolSupport",
     ],
     swiftSettings: strict),
+  .target(
+    name: "BoardCommands",
+    dependencies: [
+      "CCellmate", "CDevice", "CLinux", "CService", "CommandOptions", "LinkFormat", "LinkNames",
+      "LinuxPCI", "LinuxSupport", "ToolSupport",
+    ],
+    swiftSettings: strict),
   .executableTarget(
     name: "ivshmem-backend",
     dependencies: ["BackendService", "CLinux", "CommandOptions", "LinuxSupport"],
     swiftSettings: strict),
   .executableTarget(
-    name: "ivshmem", dependencies: ["CLinux", "CommandOptions", "LinuxRuntime"],
+    name: "ivshmem",
+    dependencies: [
+      "CLinux", "CommandOptions", "BoardCommands", "Cellmate", "LinuxRuntime", "ToolSupport",
+    ],
     swiftSettings: strict),
 ]
 
@@ -316,7 +326,8 @@ let tests: [Target] = [
     name: "LinuxPCITests",
     dependencies: [
       "CLinux", "LinuxSupport", "SharedMemory", "IVShmem", "LinuxPCI", "LinuxUIO", "LinuxVFIO",
-      "VirtioTransport", "CommandOptions", "LinuxRuntime",
+      "VirtioTransport", "CommandOptions", "LinuxRuntime", "BoardCommands", "Cellmate",
+      "ToolSupport",
     ],
     swiftSettings: strict),
   .testTarget(name: "HouseRulesTests", swiftSettings: strict),
