@@ -61,7 +61,7 @@ extension BackendProcess {
   /// Where the rings lie, after the link has said it anew.
   private mutating func answerRings(_ client: Int, _ request: ControlRequest, _ now: UInt64) {
     guard let (board, _) = named(client, request, now) else { return }
-    let places = board.ringPlaces().map { ringJSON($0) }.joined(separator: ",")
+    let places = board.ringPlaces().map { $0.json }.joined(separator: ",")
     answer(client, request, json: "{\"ok\":true,\"rings\":[\(places)]}", text: "", now)
   }
 

@@ -128,10 +128,10 @@ final class LinkBoard: @unchecked Sendable {
   }
 
   /// The rings as last published.
-  func ringPlaces() -> [cellmate_ring] {
+  func ringPlaces() -> [RingPlace] {
     unsafe cl_monitor_enter(monitor)
     defer { unsafe cl_monitor_leave(monitor) }
-    return (0..<ringCount).map { unsafe rings[$0] }
+    return (0..<ringCount).map { RingPlace(unsafe rings[$0]) }
   }
 
   // MARK: The link

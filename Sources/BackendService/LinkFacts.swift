@@ -28,14 +28,11 @@ struct LinkFacts: Sendable {
   }
 }
 
-/// Where a queue's rings lie, as `rings` of the control socket answers.
-func ringJSON(_ ring: cellmate_ring) -> String {
-  var object = JSONObject()
-  object.add("slot", number: ring.slot)
-  object.add("queue", number: ring.queue)
-  object.add("size", number: ring.queue_size)
-  object.add("descriptors", number: ring.descriptors)
-  object.add("available", number: ring.available)
-  object.add("used", number: ring.used)
-  return object.text
+extension RingPlace {
+  /// As the library tells it.
+  init(_ ring: cellmate_ring) {
+    self.init(
+      slot: Int(ring.slot), queue: Int(ring.queue), size: ring.queue_size,
+      descriptors: ring.descriptors, available: ring.available, used: ring.used)
+  }
 }
