@@ -156,8 +156,9 @@ let library: [Target] = [
     name: "Cellmate",
     dependencies: [
       "CCellmate", "CLinux", "CommandOptions", "SharedMemory", "IVShmem", "Virtqueue",
-      "VirtioDevice", "VirtioTransport", "VirtioBlock", "DeviceRuntime",
-      "LinuxSupport", "LinuxRuntime", "SimulatorPeer",
+      "VirtioDevice", "VirtioTransport", "VirtioBlock", "VirtioNet", "DeviceRuntime",
+      "SiemensDialect", "VhostUser", "HostResources", "CService", "LinuxSupport", "LinuxRuntime",
+      "SimulatorPeer",
     ],
     swiftSettings: strict),
 ]
@@ -182,6 +183,13 @@ let programs: [Target] = [
     ],
     swiftSettings: strict),
   .target(
+    name: "BackendService",
+    dependencies: [
+      "CCellmate", "Cellmate", "CLinux", "CService", "CommandOptions", "LinkNames",
+      "LinuxSupport", "Supervision", "ToolSupport",
+    ],
+    swiftSettings: strict),
+  .target(
     name: "BoardCommands",
     dependencies: [
       "CCellmate", "CDevice", "CLinux", "CService", "CommandOptions", "LinkFormat", "LinkNames",
@@ -189,7 +197,8 @@ let programs: [Target] = [
     ],
     swiftSettings: strict),
   .executableTarget(
-    name: "ivshmem-backend", dependencies: ["CLinux", "CommandOptions", "LinuxRuntime"],
+    name: "ivshmem-backend",
+    dependencies: ["BackendService", "CLinux", "CommandOptions", "LinuxSupport"],
     swiftSettings: strict),
   .executableTarget(
     name: "ivshmem",
@@ -258,7 +267,7 @@ let tests: [Target] = [
     dependencies: [
       "CLinux", "CService", "LinuxSupport", "SharedMemory", "IVShmem", "SimulatorPeer", "Simulator",
       "CommandOptions", "LinuxRuntime", "VirtioBlock", "VirtioNet", "HostResources", "Virtqueue",
-      "Supervision", "VirtioTransport", "LinkPicture",
+      "Supervision", "VirtioTransport", "LinkPicture", "BackendService", "LinkNames",
     ],
     swiftSettings: strict),
   .testTarget(
@@ -296,7 +305,8 @@ let tests: [Target] = [
     name: "VhostUserTests",
     dependencies: [
       "CLinux", "LinuxSupport", "SharedMemory", "Virtqueue", "VirtioDevice", "VirtioBlock",
-      "HostResources", "VhostUser", "CommandOptions", "LinuxRuntime", "FuzzTargets",
+      "HostResources", "VhostUser", "CommandOptions", "LinuxRuntime", "FuzzTargets", "Cellmate",
+      "BackendService", "LinkNames",
     ],
     swiftSettings: strict),
   .testTarget(

@@ -2,6 +2,12 @@ import CommandOptions
 
 /// What every front-end tool is told about its device: where it is and how long it is waited for.
 struct FrontendPlace: Sendable {
+  /// Where the device is.
+  enum Face: Equatable, Sendable {
+    case link(LinkSpecification)
+    case vhostUser(String)
+  }
+
   /// The options.
   static let options = [
     OptionSpecification("link", LinkSpecification.placeholder, LinkSpecification.placeHelp),
@@ -17,7 +23,7 @@ struct FrontendPlace: Sendable {
   ]
 
   /// The link or socket.
-  let face: BackendOptions.Face
+  let face: Face
   /// Which device of the link.
   let slot: Int
   /// How long a missing back-end is waited for, in nanoseconds.

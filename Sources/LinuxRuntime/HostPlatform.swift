@@ -85,6 +85,7 @@ public struct HostPlatform: Platform, ~Copyable {
     return unsafe place
   }
 
+  @inline(never)
   private static func end<Peer: ~Copyable>(_ place: UnsafeMutablePointer<Peer>) {
     unsafe place.deinitialize(count: 1)
     unsafe place.deallocate()
@@ -99,7 +100,7 @@ public struct HostPlatform: Platform, ~Copyable {
   }
 
   /// What it means when a wait says `.gone`, for the log.
-  var goneText: String {
+  public var goneText: String {
     switch kind {
     case .simulator: "the simulator is gone"
     case .uio, .vfio: "the device is gone: it was removed, or its driver was unbound"
@@ -125,6 +126,7 @@ public struct HostPlatform: Platform, ~Copyable {
   }
 
   /// Writes Interrupt Control.
+  @inline(never)
   public mutating func setInterruptsEnabled(_ isEnabled: Bool) {
     switch kind {
     case .simulator(let place): unsafe place.pointee.setInterruptsEnabled(isEnabled)

@@ -3,6 +3,7 @@ import CommandOptions
 import Foundation
 import HostResources
 import IVShmem
+import BackendService
 import LinuxRuntime
 import LinuxSupport
 import SharedMemory
@@ -212,7 +213,7 @@ final class RunningServer {
       options.links = [
         BackendOptions.Link(
           .link(try LinkSpecification("sim:\(server.path)")),
-          devices: [try DeviceSpecification(bad.device)])
+          devices: [try DeviceText(bad.device)])
       ]
       _ = try BackendProcess(options)
     } catch { seen = error.message }

@@ -5,6 +5,7 @@ import LinuxSupport
 import Testing
 import VirtioBlock
 
+@testable import BackendService
 @testable import LinuxRuntime
 
 @Suite struct ThreadsTests {
@@ -19,7 +20,7 @@ import VirtioBlock
     var options = BackendOptions()
     options.wait = wait
     let link = try LinkSpecification("sim:\(server.path)")
-    let devices = [try DeviceSpecification("block,file=\(file.path),queues=2")]
+    let devices = [try DeviceText("block,file=\(file.path),queues=2")]
     let event = try Descriptor(cl_eventfd())
     let backend = try ServedLink(BackendOptions.Link(.link(link), devices: devices), options)
     try backend.start(signalling: event.number)
