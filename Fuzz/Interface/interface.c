@@ -567,6 +567,13 @@ static void play_text(const uint8_t *data, size_t size) {
 /* ---- libFuzzer ------------------------------------------------------------------------------- */
 
 static int is_text;
+static char folder[] = "/tmp/cellmate-fuzz-XXXXXX";
+
+static void clean(void) {
+  char command[64];
+  snprintf(command, sizeof command, "rm -rf %s", folder);
+  if (chdir("/") != 0 || system(command) != 0) fprintf(stderr, "%s stays behind\n", folder);
+}
 
 static void prepare(void) {
   const char *target = getenv("CELLMATE_FUZZ_TARGET");
@@ -574,13 +581,13 @@ static void prepare(void) {
   memory = aligned_alloc(PAGE, MEMORY);
   CHECK(memory != NULL);
   /* A text may name any file: nothing of the machine is within reach. */
-  char folder[] = "/tmp/cellmate-fuzz-XXXXXX";
   CHECK(mkdtemp(folder) != NULL && chmod(folder, 0777) == 0 && chdir(folder) == 0);
   FILE *image = fopen("d", "w");
   CHECK(image != NULL && ftruncate(fileno(image), 1 << 16) == 0 && fclose(image) == 0);
   CHECK(chmod("d", 0666) == 0);
   atexit(clean);
-  if (is_text && getuid() == 0) CHECK(setgid(65534) == 0 && setuid(65534) == 0);
+  if (is_text && getuid() == 0)
+    CHECK(chown(folder, 65534, 65534) == 0 && setgid(65534) == 0 && setuid(65534) == 0);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -611,8 +618,7 @@ int main(int count, char **paths) {
     pid_t child = fork();
     if (child == 0) {
       LLVMFuzzerTestOneInput(text, size);
-      fflush(stdout);
-      _exit(0);
+      exit(0);
     }
     int status = -1;
     waitpid(child, &status, 0);
