@@ -13,6 +13,8 @@ struct LibraryPlatform: Platform, ~Copyable {
   let geometry: LinkGeometry
   let vectorCount: UInt16
   let region: SharedRegion
+  /// The PCI class code of this peer's device, 24 bits; 0 when it has none.
+  let deviceClass: UInt32
   /// Signalled to end a wait; an event descriptor.
   let wakeDescriptor: Int32
   /// In a place of its own: an optional that cannot be copied can only be moved out and back.
@@ -26,6 +28,7 @@ struct LibraryPlatform: Platform, ~Copyable {
     geometry = host.geometry
     vectorCount = host.vectorCount
     region = host.region
+    deviceClass = host.deviceClass
     wakeDescriptor = host.localWake.descriptor
     let place = UnsafeMutablePointer<HostPlatform>.allocate(capacity: 1)
     unsafe place.initialize(to: host)
@@ -56,6 +59,7 @@ struct LibraryPlatform: Platform, ~Copyable {
     peerID = PeerID(own)
     self.geometry = geometry
     vectorCount = vectors
+    deviceClass = 0
     // SAFETY: cellmate.h has the caller say that the memory is there, and how much of it.
     region = unsafe SharedRegion(
       unsafeBase: memory, count: geometry.totalSize,

@@ -2,6 +2,7 @@ import CCellmate
 import CommandOptions
 import IVShmem
 import LinuxRuntime
+import SiemensDialect
 import VirtioTransport
 
 /// What the caller wants of a link that has been joined.
@@ -23,7 +24,7 @@ struct LinkObject: HandleObject, ~Copyable {
   /// `nil` for a socket, which has no shared memory of its own.
   private let platform: LibraryPlatform?
   private let geometry: LinkGeometry?
-  private let own: PeerID
+  let own: PeerID
 
   /// Of a link that was joined.
   static func make(
@@ -65,6 +66,29 @@ struct LinkObject: HandleObject, ~Copyable {
     case .callbacks(let peer, let placement):
       return try Self.plan(side, own, peer, geometry, placement, name)
     case .vhostUser: preconditionFailure("a socket has no platform")
+    }
+  }
+
+  /// The link in the Siemens dialect, for a front-end.
+  ///
+  /// - Throws: one line that says what of the link does not fit.
+  func siemensPlan() throws(UsageError) -> SiemensPlan {
+    guard let geometry else {
+      throw UsageError("vhost-user \(name): expected an ivshmem link, not a socket")
+    }
+    return try planSiemens(
+      name, own: own, geometry, configurationSize: 4096 - SiemensHeader.configuration)
+  }
+
+  /// What is known of the link before anything is written.
+  func signs(of partner: PeerID) -> Dialect.Signs {
+    switch platform {
+    case .some(let platform):
+      let isThere = UInt32(partner.rawValue) < platform.geometry.maxPeers
+      return Dialect.Signs(
+        deviceClass: platform.deviceClass,
+        peerState: isThere ? platform.region.state(of: partner, in: platform.geometry) : 0)
+    case nil: return Dialect.Signs(deviceClass: 0, peerState: 0)
     }
   }
 

@@ -53,7 +53,7 @@ public enum Dialect: String, Equatable, Sendable {
   }
 
   /// The device type that a class code names; `nil` where it names none.
-  static func deviceType(_ deviceClass: UInt32) -> UInt32? {
+  public static func deviceType(_ deviceClass: UInt32) -> UInt32? {
     let family = deviceClass >> 8
     return family == 0xffc0 || family == 0xff80 ? deviceClass & 0xff : nil
   }

@@ -260,7 +260,7 @@ private func keepMemory(
 }
 
 /// Where header and pool lie, or one line with the way out.
-func planSiemens(
+public func planSiemens(
   _ link: String, own: PeerID, _ geometry: LinkGeometry, configurationSize: Int
 ) throws(UsageError) -> SiemensPlan {
   do throws(SiemensPlanError) {

@@ -1,37 +1,49 @@
-import CLinux
+import CCellmate
 import CommandOptions
 import HostResources
+import LinuxRuntime
 import LinuxSupport
 import SharedMemory
 import VirtioDevice
 import VirtioNet
 import Virtqueue
 
-/// Carries frames between a network device and a far end, until the far end or the process ends.
-struct BridgeSession: ~Copyable {
-  private let end: FrameEnd
-  private let place: FrontendPlace
-  private var commands: NetworkCommands
+/// Carries frames between a network device and a far end.
+struct FrameBridge: ~Copyable {
+  let end: FrameEnd
   /// One frame in each direction that could not yet be passed on.
-  private var toEnd = HeldFrame()
-  private var toDevice = OutgoingFrame()
-  private var pair = 0
-  private var wasUp: Bool?
+  private var toEnd: HeldFrame
+  private var toDevice: OutgoingFrame
+  private let blocks: PrivateBlocks
   private var adopted: MACAddress?
+  private var wasUp: Bool?
 
   /// Frames moved in one direction before the other has its turn.
   private static var burst: Int { 64 }
 
-  /// Opens the far end.
-  init(
-    _ kind: FrameEnd.Kind?, _ place: FrontendPlace, _ commands: NetworkCommands, wake: Int32
-  ) throws(ClientError) {
-    guard let kind else { preconditionFailure("a bridge has a far end") }
+  /// Opens the far end: `tap:NAME`, `socket:PATH` or `stdio`.
+  init(_ text: String, wake: Int32) throws(FaceError) {
+    let kind: FrameEnd.Kind
+    do throws(UsageError) {
+      kind = try Self.kind(text)
+    } catch { throw .explained(Code.text, error.message) }
+    blocks = PrivateBlocks()
+    toEnd = HeldFrame(blocks)
+    toDevice = OutgoingFrame(blocks)
     do throws(SystemError) {
       end = try FrameEnd(kind, wakeDescriptor: wake)
-    } catch { throw .usage(UsageError(Self.explain(kind, error))) }
-    self.place = place
-    self.commands = commands
+    } catch { throw .explained(Code.text, Self.explain(kind, error)) }
+  }
+
+  private static func kind(_ text: String) throws(UsageError) -> FrameEnd.Kind {
+    if text.hasPrefix("tap:") {
+      return .tap(try NetworkSpecification.tapName(String(text.dropFirst(4))))
+    }
+    if text.hasPrefix("socket:"), text.utf8.count > 7 { return .socket(String(text.dropFirst(7))) }
+    guard text == "stdio" else {
+      throw UsageError("far end '\(text)': expected tap:NAME, socket:PATH or stdio")
+    }
+    return .stdio
   }
 
   private static func explain(_ kind: FrameEnd.Kind, _ error: SystemError) -> String {
@@ -42,75 +54,33 @@ struct BridgeSession: ~Copyable {
     }
   }
 
-  /// Runs to the end of the input, the loss of the far end, or a signal.
-  mutating func run(
-    _ client: inout DeviceClient<some DevicePath & ~Copyable, NetworkPortDriver>
-  ) throws(ClientError) {
-    say("connected")
-    while true {
-      followLink(client)
-      let moved = try turn(&client)
-      if let failure = end.failure { throw .failed("the far end: \(failure.text)") }
-      client.publish()
-      if moved { continue }
-      if client.isLost() {
-        try client.recover()
-        try commands.run(&client, patience: place.patience)
-        continue
-      }
-      if end.hasInputEnded, toDevice.isEmpty {
-        // What is under way still gets out: the device is not told to stop before it has it.
-        guard try unsent(&client) > 0 else { return say("the far end has ended") }
-      }
-      end.arm()
-      try client.wait()
-    }
-  }
+  /// Whether nothing more will come from the far end, and all that came is with the device.
+  var hasEnded: Bool { end.hasInputEnded && toDevice.isEmpty }
 
-  private func unsent(
-    _ client: inout DeviceClient<some DevicePath & ~Copyable, NetworkPortDriver>
-  ) throws(ClientError) -> Int {
-    do throws(QueueError) {
-      return try client.driver.net.unsentCount()
-    } catch { throw .failed("the back-end broke a rule of the queue: \(error)") }
-  }
-
-  private mutating func turn(
-    _ client: inout DeviceClient<some DevicePath & ~Copyable, NetworkPortDriver>
-  ) throws(ClientError) -> Bool {
-    do throws(QueueError) {
-      let isOut = try takeOut(&client)
-      let isIn = try takeIn(&client)
-      return isOut || isIn
-    } catch { throw .failed("the back-end broke a rule of the queue: \(error)") }
-  }
-
-  // MARK: From the device to the end
-
-  private mutating func takeOut(
-    _ client: inout DeviceClient<some DevicePath & ~Copyable, NetworkPortDriver>
+  /// Carries some frames both ways; whether there were any.
+  mutating func carry(
+    _ port: inout NetworkPort, _ features: FeatureSet
   ) throws(QueueError) -> Bool {
+    let isOut = try takeOut(&port)
+    let isIn = try takeIn(&port, features)
+    return isOut || isIn
+  }
+
+  /// From the device to the end.
+  private mutating func takeOut(_ port: inout NetworkPort) throws(QueueError) -> Bool {
     guard end.flush() else { return false }
     var moved = 0
-    var silent = 0
-    let pairs = client.driver.pairs
     while moved < Self.burst {
       if toEnd.count == 0 {
         var offload = FrameOffload()
-        let pair = pair
         toEnd.count = try toEnd.bytes.withMutableSpan(0..<NetFormat.frameLimit) {
           (span) throws(QueueError) in
-          try client.driver.net.receive(into: &span, &offload, pair: pair)
+          var pair = 0
+          return try port.receive(into: &span, &offload, pair: &pair)
         }
         toEnd.offload = offload
-        if toEnd.count == 0 {
-          silent += 1
-          if silent == pairs { break }
-          self.pair = (pair + 1) % pairs
-          continue
-        }
+        if toEnd.count == 0 { break }
       }
-      silent = 0
       let offload = toEnd.offload
       let sent = toEnd.bytes.withSpan(0..<toEnd.count) { end.send($0, offload) }
       if sent == .full { break }
@@ -120,44 +90,36 @@ struct BridgeSession: ~Copyable {
     return moved > 0
   }
 
-  // MARK: From the end to the device
-
+  /// From the end to the device.
   private mutating func takeIn(
-    _ client: inout DeviceClient<some DevicePath & ~Copyable, NetworkPortDriver>
+    _ port: inout NetworkPort, _ features: FeatureSet
   ) throws(QueueError) -> Bool {
     var moved = 0
     while moved < Self.burst {
       if toDevice.isEmpty {
         guard toDevice.read(end) else { break }
-        toDevice.adapt(
-          to: client.features, limit: client.driver.frameLimit, client.driver.packetLimit)
+        toDevice.adapt(to: features, limit: port.frameLimit, port.packetLimit)
         continue
       }
-      guard try toDevice.sendNext(&client.driver) else { break }
+      guard try toDevice.sendNext(&port) else { break }
       moved += 1
     }
     return moved > 0
   }
 
-  // MARK: The link
-
-  private mutating func followLink(
-    _ client: borrowing DeviceClient<some DevicePath & ~Copyable, NetworkPortDriver>
-  ) {
-    let now = NetConfiguration(client.configuration.span, features: client.features)
-    if let address = commands.address ?? now.address, address != adopted {
-      adopted = address
-      if !end.adopt(address, mtu: now.mtu) {
-        say("the tap keeps its address and MTU: that needs CAP_NET_ADMIN")
-      }
+  /// Gives the far end the device's address, MTU and link state; whether it would not take the
+  /// address.
+  ///
+  /// - Parameter address: what the device was told to have; `nil` for its own.
+  mutating func follow(_ now: NetConfiguration, address: MACAddress?) -> Bool {
+    if now.isLinkUp != wasUp {
+      wasUp = now.isLinkUp
+      end.setLink(isUp: now.isLinkUp)
     }
-    guard now.isLinkUp != wasUp else { return }
-    if wasUp != nil || !now.isLinkUp { say(now.isLinkUp ? "the link is up" : "the link is down") }
-    wasUp = now.isLinkUp
-    end.setLink(isUp: now.isLinkUp)
+    guard let address = address ?? now.address, address != adopted else { return false }
+    adopted = address
+    return !end.adopt(address, mtu: now.mtu)
   }
-
-  private func say(_ text: String) { if place.isNoisy { writeError("ivshmem: \(text)\n") } }
 }
 
 /// A frame on its way.
@@ -168,8 +130,9 @@ struct HeldFrame {
   var count = 0
   var offload = FrameOffload()
 
-  init() {
-    var arena = PrivateMemory.arena(NetFormat.frameLimit + 64)
+  /// In memory that stays as long as `blocks`.
+  init(_ blocks: PrivateBlocks) {
+    var arena = blocks.arena(NetFormat.frameLimit + 64)
     guard let bytes = arena.table(of: NetFormat.frameLimit, initial: UInt8(0)) else {
       preconditionFailure("the arena holds a frame")
     }
@@ -179,10 +142,15 @@ struct HeldFrame {
 
 /// A frame on its way to a device, which may have to be finished or cut before.
 struct OutgoingFrame {
-  private var whole = HeldFrame()
-  private let piece = HeldFrame()
+  private var whole: HeldFrame
+  private let piece: HeldFrame
   private var cut: FrameCut?
   private var next = 0
+
+  init(_ blocks: PrivateBlocks) {
+    whole = HeldFrame(blocks)
+    piece = HeldFrame(blocks)
+  }
 
   /// Whether there is none.
   var isEmpty: Bool { whole.count == 0 }
@@ -225,15 +193,15 @@ struct OutgoingFrame {
 
   /// Gives the device the frame, or the next segment of it; whether it had room.
   mutating func sendNext(
-    _ driver: inout NetworkPortDriver
+    _ port: inout NetworkPort
   ) throws(QueueError) -> Bool {
-    let pairs = driver.pairs
+    let pairs = port.pairs
     let flow = pairs > 1 ? whole.bytes.withSpan(0..<whole.count) { FrameLayers($0)?.flow($0) } : 0
     let pair = Int((flow ?? 0) % UInt32(pairs))
     let offload = whole.offload
     guard let cut else {
       let isSent = try whole.bytes.withSpan(0..<whole.count) { (frame) throws(QueueError) in
-        try driver.net.send(frame, offload, pair: pair)
+        try port.driver.send(frame, offload, pair: pair)
       }
       if isSent { whole.count = 0 }
       return isSent
@@ -243,7 +211,7 @@ struct OutgoingFrame {
       whole.bytes.withSpan(0..<whole.count) { cut.make(index, of: $0, into: &result) }
     }
     let isSent = try piece.bytes.withSpan(0..<count) { (frame) throws(QueueError) in
-      try driver.net.send(frame, FrameOffload(), pair: pair)
+      try port.driver.send(frame, FrameOffload(), pair: pair)
     }
     guard isSent else { return false }
     next += 1
