@@ -23,17 +23,18 @@ let core: [Target] = [
   .target(name: "CVolatile"),
   .target(name: "CWatch"),
   .target(name: "SharedMemory", dependencies: ["CVolatile", "CWatch"], swiftSettings: watched),
-  .target(name: "IVShmem", dependencies: ["SharedMemory"], swiftSettings: strict),
+  .target(name: "LinkFormat", swiftSettings: strict),
+  .target(name: "IVShmem", dependencies: ["LinkFormat", "SharedMemory"], swiftSettings: strict),
   .target(name: "Virtqueue", dependencies: ["SharedMemory"], swiftSettings: watched),
   .target(
     name: "VirtioDevice", dependencies: ["SharedMemory", "Virtqueue"], swiftSettings: strict),
   .target(
     name: "VirtioTransport",
-    dependencies: ["SharedMemory", "IVShmem", "Virtqueue", "VirtioDevice"],
+    dependencies: ["LinkFormat", "SharedMemory", "IVShmem", "Virtqueue", "VirtioDevice"],
     swiftSettings: strict),
   .target(
     name: "SiemensDialect",
-    dependencies: ["SharedMemory", "IVShmem", "Virtqueue", "VirtioDevice"],
+    dependencies: ["LinkFormat", "SharedMemory", "IVShmem", "Virtqueue", "VirtioDevice"],
     swiftSettings: strict),
   .target(
     name: "VirtioBlock", dependencies: ["SharedMemory", "Virtqueue", "VirtioDevice"],
@@ -74,15 +75,31 @@ let linux: [Target] = [
     swiftSettings: watched),
   .target(
     name: "LinuxPCI",
-    dependencies: ["CDevice", "CLinux", "CUdev", "LinuxSupport", "SharedMemory", "IVShmem"],
+    dependencies: ["CDevice", "CLinux", "CUdev", "LinkFormat", "LinuxSupport"],
+    swiftSettings: strict),
+  .target(
+    name: "LinuxMapping",
+    dependencies: ["CDevice", "CLinux", "LinuxSupport", "SharedMemory", "IVShmem"],
+    swiftSettings: strict),
+  .target(
+    name: "LinkNames",
+    dependencies: ["CService", "CommandOptions", "LinkFormat", "LinuxPCI"],
+    swiftSettings: strict),
+  .target(
+    name: "ToolSupport",
+    dependencies: ["CLinux", "CService", "CommandOptions", "LinuxSupport"],
     swiftSettings: strict),
   .target(
     name: "LinuxUIO",
-    dependencies: ["CDevice", "CLinux", "LinuxSupport", "SharedMemory", "IVShmem", "LinuxPCI"],
+    dependencies: [
+      "CDevice", "CLinux", "LinuxSupport", "SharedMemory", "IVShmem", "LinuxPCI", "LinuxMapping",
+    ],
     swiftSettings: strict),
   .target(
     name: "LinuxVFIO",
-    dependencies: ["CDevice", "CLinux", "LinuxSupport", "SharedMemory", "IVShmem", "LinuxPCI"],
+    dependencies: [
+      "CDevice", "CLinux", "LinuxSupport", "SharedMemory", "IVShmem", "LinuxPCI", "LinuxMapping",
+    ],
     swiftSettings: strict),
   .target(
     name: "VhostUser",
@@ -161,6 +178,7 @@ let programs: [Target] = [
       "Virtqueue", "VirtioDevice", "VirtioTransport", "VirtioBlock", "VirtioEntropy",
       "VirtioConsole", "VirtioNet", "DeviceRuntime", "SiemensDialect", "SimulatorPeer",
       "HostResources", "VhostUser", "LinuxPCI", "LinuxUIO", "LinuxVFIO", "Supervision",
+      "LinkNames", "ToolSupport",
     ],
     swiftSettings: strict),
   .executableTarget(

@@ -36,6 +36,15 @@ long cd_map_at(void *_Nonnull at, size_t size, int writable, int fd, uint64_t of
   return p == MAP_FAILED ? -errno : 0;
 }
 
+void cd_load_words(const volatile void *base, size_t offset, void *out, size_t count) {
+  for (size_t at = 0; at < count; at += sizeof(uint32_t)) {
+    uint32_t word =
+        __atomic_load_n((const volatile uint32_t *)((const volatile char *)base + offset + at),
+                        __ATOMIC_RELAXED);
+    memcpy((char *)out + at, &word, sizeof word);
+  }
+}
+
 long cd_device_number(int fd, unsigned *_Nonnull major_number, unsigned *_Nonnull minor_number) {
   struct stat s;
   if (fstat(fd, &s) < 0) return -errno;

@@ -3,7 +3,7 @@ public import IVShmem
 import SharedMemory
 import Simulator
 import VirtioBlock
-public import VirtioTransport
+import VirtioTransport
 import Virtqueue
 
 /// What happened on a simulated link from its first store to the first sector that was read,

@@ -1,4 +1,4 @@
-import IVShmem
+import LinkFormat
 
 /// What can be wrong with one device that has a sensible configuration space.
 extension BoardDoctor {

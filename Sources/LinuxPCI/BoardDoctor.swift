@@ -1,4 +1,4 @@
-import IVShmem
+import LinkFormat
 
 /// Something that is wrong, and what to do.
 public struct BoardFinding: Equatable, Sendable {

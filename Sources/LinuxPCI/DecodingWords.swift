@@ -1,4 +1,4 @@
-public import IVShmem
+public import LinkFormat
 
 // Embedded Swift prints no value without a description: `Library/build` refuses such a text.
 

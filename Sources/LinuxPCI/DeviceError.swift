@@ -1,4 +1,4 @@
-public import IVShmem
+public import LinkFormat
 public import LinuxSupport
 
 /// Why a real device cannot be used as a link. Each case has one line that says what was seen, what

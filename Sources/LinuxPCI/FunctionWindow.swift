@@ -1,7 +1,7 @@
+import CDevice
 import CLinux
-public import IVShmem
+public import LinkFormat
 public import LinuxSupport
-public import SharedMemory
 
 /// Why a function's registers or memory cannot be looked at from outside.
 public enum WindowError: Error, Equatable, Sendable {
@@ -78,15 +78,19 @@ public struct FunctionWindow: ~Copyable {
 
   deinit { unsafe cl_unmap(base, count) }
 
-  /// The range as a register page; not used after the window's end.
-  public var registers: DeviceRegisters {
-    DeviceRegisters(page: unsafe RegisterRegion(unsafeBase: base, count: count))
-  }
-
-  /// The range as shared memory. It may be Device memory to the processor, so nothing is read
-  /// unaligned; not used after the window's end.
-  public var region: SharedRegion {
-    unsafe SharedRegion(unsafeBase: base, count: count, isUnalignedSafe: false)
+  /// The words from `offset` on, each loaded once, as bytes; empty when they are not whole words of
+  /// the range.
+  public func words(_ offset: Int, _ size: Int) -> [UInt8] {
+    guard offset >= 0, size > 0, offset & 3 == 0, size & 3 == 0, offset <= count - size else {
+      return []
+    }
+    var bytes = [UInt8](repeating: 0, count: size)
+    unsafe bytes.withUnsafeMutableBytes { buffer in
+      guard let to = buffer.baseAddress else { return }
+      // SAFETY: the range was checked, and the mapping lives as long as this value.
+      unsafe cd_load_words(base, offset, to, size)
+    }
+    return bytes
   }
 }
 
@@ -109,18 +113,16 @@ public struct RegisterPicture: Equatable, Sendable {
     self.state = state
   }
 
-  /// Reads them through a window, which stays mapped until that is done. (A view that was taken out
-  /// of a window does not keep it: a value that cannot be copied ends after its last use.)
+  /// Reads the four registers through a window, each once, in one access each.
   public init(_ window: borrowing FunctionWindow) {
-    self.init(window.registers)
-  }
-
-  /// Reads the four registers, each once, in one access each.
-  public init(_ registers: DeviceRegisters) {
-    id = registers.read(.id)
-    maxPeers = registers.read(.maximumPeers)
-    interruptControl = registers.read(.interruptControl)
-    state = registers.read(.state)
+    func register(_ offset: Int) -> UInt32 {
+      window.words(offset, 4).reversed().reduce(0) { $0 << 8 | UInt32($1) }
+    }
+    // ivshmem-v2, "Register Region".
+    id = register(0x00)
+    maxPeers = register(0x04)
+    interruptControl = register(0x08)
+    state = register(0x10)
   }
 }
 
@@ -172,6 +174,8 @@ public struct FunctionObserver: ~Copyable {
 
   /// The registers now.
   public var currentRegisters: RegisterPicture { RegisterPicture(page) }
-  /// The shared memory; not used after the observer's end.
-  public var region: SharedRegion { memory.region }
+  /// Whole words of the shared memory, each loaded once, as bytes; empty outside of it.
+  public func words(_ offset: Int, _ size: Int) -> [UInt8] {
+    offset <= geometry.totalSize - size ? memory.words(offset, size) : []
+  }
 }

@@ -1,4 +1,4 @@
-public import IVShmem
+public import LinkFormat
 
 /// A section of a link's shared memory as a device's owner can know it without opening it.
 public struct LinkSection: Equatable, Sendable {

@@ -1,4 +1,4 @@
-public import IVShmem
+public import LinkFormat
 
 extension IVShmemCapability {
   /// The geometry of the link: the capability's sizes with what two registers say.

@@ -6,42 +6,12 @@ public import SiemensDialect
 import SharedMemory
 public import VirtioBlock
 import VirtioDevice
-public import VirtioTransport
+import VirtioTransport
 import Virtqueue
 import VhostUser
 
 // The core has no texts. These are for the ends of sentences; names of enumerations that scripts
 // read are those of docs/ivshmem.md.
-
-extension Placement: CustomStringConvertible {
-  /// `shared` or `output`.
-  public var description: String { self == .shared ? "shared" : "output" }
-}
-
-extension LinkSide: CustomStringConvertible {
-  /// `frontEnd` or `backEnd`.
-  public var description: String { self == .frontEnd ? "frontEnd" : "backEnd" }
-}
-
-extension LinkReason: CustomStringConvertible {
-  /// The name of docs/protocol.md, section 9.
-  public var description: String {
-    switch self {
-    case .none: "none"
-    case .badMagic: "badMagic"
-    case .badVersion: "badVersion"
-    case .badKind: "badKind"
-    case .badPlacement: "badPlacement"
-    case .unknownFeatures: "unknownFeatures"
-    case .badPool: "badPool"
-    case .badSlotCount: "badSlotCount"
-    case .foreignRequest: "foreignRequest"
-    case .refusedTransaction: "refusedTransaction"
-    case .foreignAcknowledgement: "foreignAcknowledgement"
-    case .brokenQueue: "brokenQueue"
-    }
-  }
-}
 
 extension BlockRequestType: CustomStringConvertible {
   /// What the request does.

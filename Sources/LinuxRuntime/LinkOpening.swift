@@ -74,28 +74,6 @@ func makeNativeLink(
   } catch { throw explain(error, link: specification.name) }
 }
 
-/// Why the two sides cannot share this link, with the way out.
-public func explain(_ error: LinkPlanError, link: String) -> UsageError {
-  switch error {
-  case .peers(let own, let peer, let count):
-    UsageError(
-      "link \(link): peers \(own.rawValue) and \(peer.rawValue) are not two of its \(count)")
-  case .readWriteTooSmall(let have, let need):
-    UsageError(
-      "link \(link): its read/write section has \(have) bytes, the shared placement needs"
-        + " \(need); make it larger or use placement=output")
-  case .outputTooSmall(let have, let need):
-    UsageError(
-      "link \(link): its output sections have \(have) bytes, the output placement needs"
-        + " \(need); make them larger or use placement=shared")
-  }
-}
-
-/// Why the sizes of a platform make no link.
-public func explain(_ error: GeometryError, link: String) -> UsageError {
-  UsageError("link \(link): \(error)")
-}
-
 func explain(_ error: SimulatorPeerError, _ path: String, _ own: PeerID) -> String {
   switch error {
   case .noServer(let cause):

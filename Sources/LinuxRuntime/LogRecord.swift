@@ -55,32 +55,3 @@ func timeText() -> String {
     return unsafe String(cString: first)
   }
 }
-
-/// `pid N (NAME)`, or `pid N`, or `another process`.
-public func processText(_ pid: Int32) -> String {
-  guard pid > 0 else { return "another process" }
-  var name = InlineArray<64, CChar>(repeating: 0)
-  return unsafe withUnsafeMutablePointer(to: &name) { pointer in
-    let first = unsafe UnsafeMutableRawPointer(pointer).assumingMemoryBound(to: CChar.self)
-    guard unsafe cs_process_name(pid, first) != 0 else { return "pid \(pid)" }
-    return unsafe "pid \(pid) (\(String(cString: first)))"
-  }
-}
-
-/// A string of JSON (RFC 8259), with its quotes.
-func quoted(_ text: String) -> String {
-  var result: [UInt8] = [34]
-  let digits = Array("0123456789abcdef".utf8)
-  for byte in text.utf8 {
-    switch byte {
-    case 34, 92: result += [92, byte]
-    case 10: result += [92, 110]
-    case 0..<32, 127:
-      result += Array("\\u00".utf8)
-      result += [digits[Int(byte >> 4)], digits[Int(byte & 15)]]
-    default: result.append(byte)
-    }
-  }
-  result.append(34)
-  return String(decoding: result, as: UTF8.self)
-}

@@ -1,6 +1,7 @@
 import CDevice
 import CLinux
 public import IVShmem
+import LinuxMapping
 public import LinuxPCI
 public import LinuxSupport
 public import SharedMemory

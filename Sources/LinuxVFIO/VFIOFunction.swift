@@ -1,6 +1,7 @@
 import CDevice
 import CLinux
 import IVShmem
+import LinuxMapping
 import LinuxPCI
 import LinuxSupport
 import SharedMemory

@@ -7,8 +7,8 @@ import Testing
   static let root = URL(fileURLWithPath: #filePath)
     .deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
   static let coreRooms = [
-    "SharedMemory", "IVShmem", "Virtqueue", "VirtioDevice", "VirtioTransport", "SiemensDialect",
-    "VirtioBlock", "VirtioEntropy", "VirtioConsole", "DeviceRuntime",
+    "LinkFormat", "SharedMemory", "IVShmem", "Virtqueue", "VirtioDevice", "VirtioTransport",
+    "SiemensDialect", "VirtioBlock", "VirtioEntropy", "VirtioConsole", "DeviceRuntime",
   ]
 
   struct File {
@@ -59,9 +59,9 @@ import Testing
     let isCore = coreRooms.contains(file.room)
     return file.lines.enumerated().compactMap { number, line in
       let words = line.split(separator: " ")
-      guard let at = words.firstIndex(of: "import"), at < words.count - 1, at <= 1 else {
-        return nil
-      }
+      guard let at = words.firstIndex(of: "import"), at < words.count - 1,
+        words[..<at].allSatisfy({ $0 == "public" || $0.hasPrefix("@") })
+      else { return nil }
       let module = String(words[at + 1])
       if arrows[module] != nil {
         return allowed.contains(module)
@@ -192,6 +192,8 @@ import Testing
     let arrows = try Self.arrows()
     #expect(Self.badImports(Self.snippet("Virtqueue", "import VirtioDevice"), arrows).count == 1)
     #expect(Self.badImports(Self.snippet("Virtqueue", "public import IVShmem"), arrows).count == 1)
+    let again = Self.snippet("Virtqueue", "@_exported public import IVShmem")
+    #expect(Self.badImports(again, arrows).count == 1)
     #expect(Self.badImports(Self.snippet("IVShmem", "import Foundation"), arrows).count == 1)
     #expect(Self.badImports(Self.snippet("Virtqueue", "import SharedMemory"), arrows).isEmpty)
     let long = String(repeating: "x", count: 101)

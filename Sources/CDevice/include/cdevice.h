@@ -13,6 +13,10 @@
 uint64_t cd_page_size(void);
 // Maps size bytes of fd from offset over reserved addresses, for reading or also for writing.
 long cd_map_at(void *_Nonnull at, size_t size, int writable, int fd, uint64_t offset);
+// Copies count bytes from offset of a mapping, as 32-bit words that are each loaded once; offset and
+// count are multiples of 4. Registers bear nothing else, and other memory is not torn inside a word.
+void cd_load_words(
+    const volatile void *_Nonnull base, size_t offset, void *_Nonnull out, size_t count);
 // Major and minor number of the device behind fd; -ENODEV when it is none.
 long cd_device_number(int fd, unsigned *_Nonnull major, unsigned *_Nonnull minor);
 // 1 when path is a folder.

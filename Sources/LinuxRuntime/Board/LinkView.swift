@@ -117,7 +117,7 @@ struct LinkView: ~Copyable {
       case .simulated(let observer):
         part = loadWords(observer.region, at, size, limit: geometry.totalSize)
       case .function(let observer):
-        part = loadWords(observer.region, at, size, limit: geometry.totalSize)
+        part = observer.words(at, size)
       case .owner(let owner): part = owner.look(at, size)
       }
       guard let part, part.count == size else {

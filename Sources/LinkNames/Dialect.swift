@@ -1,6 +1,5 @@
 public import CommandOptions
-import SiemensDialect
-public import VirtioTransport
+public import LinkFormat
 
 /// How two sides of an ivshmem link talk to each other.
 public enum Dialect: String, Equatable, Sendable {
@@ -10,7 +9,7 @@ public enum Dialect: String, Equatable, Sendable {
   case siemens
 
   /// Parses a dialect; `nil` means that the link itself tells.
-  static func parse(_ text: String, option: String) throws(UsageError) -> Dialect? {
+  public static func parse(_ text: String, option: String) throws(UsageError) -> Dialect? {
     switch text {
     case "auto": return nil
     case native.rawValue: return .native

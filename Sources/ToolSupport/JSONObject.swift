@@ -1,46 +1,47 @@
 /// One JSON object, key by key, in the order they are added. Keys are our own words.
-struct JSONObject {
+public struct JSONObject {
   private var body = ""
 
-  init() {}
+  /// An empty object.
+  public init() {}
 
   /// The whole object.
-  var text: String { "{" + body + "}" }
+  public var text: String { "{" + body + "}" }
 
   /// Adds something that is JSON already.
-  mutating func add(_ key: String, json: String) {
+  public mutating func add(_ key: String, json: String) {
     if !body.isEmpty { body += "," }
     body += "\"\(key)\":\(json)"
   }
 
   /// Adds a string, or null.
-  mutating func add(_ key: String, _ value: String?) {
+  public mutating func add(_ key: String, _ value: String?) {
     add(key, json: value.map { quoted($0) } ?? "null")
   }
 
   /// Adds a number, or null.
-  mutating func add(_ key: String, number value: (some BinaryInteger)?) {
+  public mutating func add(_ key: String, number value: (some BinaryInteger)?) {
     add(key, json: value.map { "\($0)" } ?? "null")
   }
 
   /// Adds a truth, or null.
-  mutating func add(_ key: String, flag value: Bool?) {
+  public mutating func add(_ key: String, flag value: Bool?) {
     add(key, json: value.map { $0 ? "true" : "false" } ?? "null")
   }
 
   /// Adds a list of things that are JSON already.
-  mutating func add(_ key: String, list: [String]) {
+  public mutating func add(_ key: String, list: [String]) {
     add(key, json: "[" + list.joined(separator: ",") + "]")
   }
 
   /// Adds a list of strings.
-  mutating func add(_ key: String, strings: [String]) {
+  public mutating func add(_ key: String, strings: [String]) {
     add(key, list: strings.map { quoted($0) })
   }
 }
 
 /// Columns of text, each as wide as its widest entry; the last one is not filled up.
-func columns(_ rows: [[String]], gap: Int = 2) -> String {
+public func columns(_ rows: [[String]], gap: Int = 2) -> String {
   var widths: [Int] = []
   for row in rows {
     for (index, cell) in row.enumerated() {
@@ -61,7 +62,7 @@ func columns(_ rows: [[String]], gap: Int = 2) -> String {
 }
 
 /// Bytes in the largest unit that leaves no fraction: 4096 is "4K".
-func sizeText(_ bytes: UInt64) -> String {
+public func sizeText(_ bytes: UInt64) -> String {
   let units = ["", "K", "M", "G", "T"]
   var value = bytes
   var unit = 0
@@ -73,4 +74,22 @@ func sizeText(_ bytes: UInt64) -> String {
 }
 
 /// A number of JSON: hexadecimal text with 0x, as everywhere where people compare with registers.
-func hexadecimal(_ value: some BinaryInteger) -> String { "0x" + String(value, radix: 16) }
+public func hexadecimal(_ value: some BinaryInteger) -> String { "0x" + String(value, radix: 16) }
+
+/// A string of JSON (RFC 8259), with its quotes.
+public func quoted(_ text: String) -> String {
+  var result: [UInt8] = [34]
+  let digits = Array("0123456789abcdef".utf8)
+  for byte in text.utf8 {
+    switch byte {
+    case 34, 92: result += [92, byte]
+    case 10: result += [92, 110]
+    case 0..<32, 127:
+      result += Array("\\u00".utf8)
+      result += [digits[Int(byte >> 4)], digits[Int(byte & 15)]]
+    default: result.append(byte)
+    }
+  }
+  result.append(34)
+  return String(decoding: result, as: UTF8.self)
+}

@@ -1,6 +1,3 @@
-public import IVShmem
-import SharedMemory
-
 /// Why a link cannot carry the native protocol.
 public enum LinkPlanError: Error, Equatable, Sendable {
   /// This peer and its partner must be two different peers of the link.

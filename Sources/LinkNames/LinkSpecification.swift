@@ -1,7 +1,6 @@
 public import CommandOptions
-public import IVShmem
+public import LinkFormat
 public import LinuxPCI
-public import VirtioTransport
 
 /// How a PCI function is named.
 public enum FunctionName: Equatable, Sendable {
@@ -10,7 +9,8 @@ public enum FunctionName: Equatable, Sendable {
   /// By its UIO node, or a link to it below `/dev/ivshmem`.
   case node(String)
 
-  init?(_ text: String) {
+  /// Parses an address or a path below `/dev`; `nil` for anything else.
+  public init?(_ text: String) {
     if let address = PCIAddress(text) {
       self = .address(address)
     } else if text.hasPrefix("/dev/"), text.utf8.count > 5 {
@@ -42,7 +42,7 @@ public enum LinkPlace: Equatable, Sendable {
 
   /// Parses `sim:PATH`, `uio:BDF`, `uio:/dev/...`, `vfio:BDF`, `BDF` or `/dev/...`; `nil` for
   /// anything else.
-  init?(_ text: String) {
+  public init?(_ text: String) {
     if text.hasPrefix("sim:"), text.utf8.count > 4 {
       self = .simulator(String(text.dropFirst(4)))
     } else if text.hasPrefix("uio:"), let name = FunctionName(String(text.dropFirst(4))) {
