@@ -156,7 +156,8 @@ let library: [Target] = [
     name: "Cellmate",
     dependencies: [
       "CCellmate", "CLinux", "CommandOptions", "SharedMemory", "IVShmem", "Virtqueue",
-      "VirtioDevice", "VirtioTransport", "VirtioBlock", "DeviceRuntime",
+      "VirtioDevice", "VirtioTransport", "SiemensDialect", "VirtioBlock", "VirtioEntropy",
+      "VirtioConsole", "VirtioNet", "DeviceRuntime", "VhostUser", "HostResources", "LinkNames",
       "LinuxSupport", "LinuxRuntime",
     ],
     swiftSettings: strict),
@@ -184,8 +185,16 @@ let programs: [Target] = [
   .executableTarget(
     name: "ivshmem-backend", dependencies: ["CLinux", "CommandOptions", "LinuxRuntime"],
     swiftSettings: strict),
+  .target(
+    name: "FrontendCommands",
+    dependencies: [
+      "CCellmate", "CHostConsole", "CLinux", "CommandOptions", "LinkFormat", "LinkNames",
+      "LinuxSupport", "ToolSupport",
+    ],
+    swiftSettings: strict),
   .executableTarget(
-    name: "ivshmem", dependencies: ["CLinux", "CommandOptions", "LinuxRuntime"],
+    name: "ivshmem",
+    dependencies: ["Cellmate", "CLinux", "CommandOptions", "FrontendCommands", "LinuxRuntime"],
     swiftSettings: strict),
 ]
 

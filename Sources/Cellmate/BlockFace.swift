@@ -1,6 +1,7 @@
 public import CCellmate
 import CLinux
 import IVShmem
+import SharedMemory
 import VirtioBlock
 import VirtioDevice
 import VirtioTransport
@@ -9,7 +10,7 @@ import Virtqueue
 extension DriverObject {
   /// Fails unless this is the driver of a disk.
   func requireBlock() throws(FaceError) {
-    guard port.block != nil else { throw FaceError(Code.handle) }
+    guard port.block.isThere else { throw FaceError(Code.handle) }
   }
 }
 
@@ -53,7 +54,7 @@ public func cellmate_block_info(
     try require(result == Code.ok, result)
     guard let facts = unsafe facts else { throw FaceError(Code.argument) }
     try object.requireRunning()
-    let disk = object.port.block!.driver.configuration
+    let disk = object.port.block.value.driver.configuration
     var values = cellmate_block_facts()
     values.capacity = disk.capacity
     values.features = object.features.rawValue
@@ -125,13 +126,13 @@ extension DriverObject {
     let (sector, token) = unsafe (request.sector, request.token)
     do throws(BlockDriverError) {
       switch unsafe request.type {
-      case BlockRequestType.flush.rawValue: try port.block!.driver.flush(token: token)
+      case BlockRequestType.flush.rawValue: try port.block.value.driver.flush(token: token)
       case BlockRequestType.read.rawValue:
         let data = try unsafe segment(request.data)
-        try port.block!.driver.read(sector: sector, into: data, token: token)
+        try port.block.value.driver.read(sector: sector, into: data, token: token)
       case BlockRequestType.write.rawValue:
         let data = try unsafe segment(request.data)
-        try port.block!.driver.write(sector: sector, from: data, token: token)
+        try port.block.value.driver.write(sector: sector, from: data, token: token)
       default: throw .badLength(0, limit: 0)
       }
     } catch { throw explain(error) }
@@ -173,7 +174,7 @@ public func cellmate_block_take(
     var taken = 0
     do throws(QueueError) {
       while taken < min(Int(count), 1024),
-        let done = try object.port.block!.driver.nextCompletion()
+        let done = try object.port.block.value.driver.nextCompletion()
       {
         let isEmpty = done.data.count == 0
         let data = unsafe isEmpty ? unsafe cellmate_buffer() : SharedPools.buffer(done.data, region)
@@ -230,7 +231,17 @@ public func cellmate_block_link_counters(
   _ block: OpaquePointer?, _ counters: UnsafeMutablePointer<cellmate_link_counters>?
 ) -> cellmate_result {
   unsafe DriverObject.run(block) { object throws(FaceError) in
-    unsafe try fill(counters, object.way.counters)
+    if let seen = object.way.counters {
+      unsafe try fill(counters, seen)
+      return Code.ok
+    }
+    let size = MemoryLayout<cellmate_link_counters>.size
+    let result = unsafe ch_can_output(counters, size)
+    try require(result == Code.ok, result)
+    guard let counters = unsafe counters else { throw FaceError(Code.argument) }
+    var values = cellmate_link_counters()
+    values.doorbells = object.way.notificationCount
+    unsafe ch_output(counters, &values, size)
     return Code.ok
   }
 }

@@ -5,7 +5,11 @@ import IVShmem
 import LinuxRuntime
 import SharedMemory
 import SiemensDialect
+import VirtioBlock
+import VirtioConsole
+import VirtioNet
 import VirtioTransport
+import Virtqueue
 
 /// What a driver is made of: its memory, and itself.
 struct DriverPlan {
@@ -73,6 +77,7 @@ extension DriverObject {
     _ link: consuming LinkObject, _ plan: DriverPlan, _ native: LinkPlan?,
     _ siemens: SiemensPlan?, _ build: (inout DeviceWay, inout PrivateArena) -> DriverPort?
   ) throws(FaceError) -> OpaquePointer {
+    let name = link.name
     let window = native?.driverPool ?? siemens?.pool ?? 0..<plan.memoryBytes + (1 << 20)
     let stride = MemoryLayout<DriverObject>.stride
     let memory = try ObjectMemory(
@@ -86,7 +91,7 @@ extension DriverObject {
         guard siemens != nil, plan.isBlock else { throw plan.noRoom }
         throw .explained(
           Code.text,
-          "link \(link.name): its read/write section cannot hold rings for --depth \(plan.depth)")
+          "link \(name): its read/write section cannot hold rings for --depth \(plan.depth)")
       }
       return unsafe try open(DriverObject(memory, way, port))
     } catch {
@@ -143,9 +148,9 @@ public func cellmate_driver_error(
 public func cellmate_driver_step(_ driver: OpaquePointer?) -> cellmate_result {
   unsafe DriverObject.run(driver) { object throws(FaceError) in
     var hasMoved = false
-    if object.port.console != nil {
+    if object.port.console.isThere {
       do throws(QueueError) {
-        hasMoved = try object.port.console!.driver.step()
+        hasMoved = try object.port.console.value.driver.step()
       } catch { throw DriverObject.broken(error) }
     }
     object.publish()
@@ -183,14 +188,14 @@ public func cellmate_driver_wake_descriptor(_ driver: OpaquePointer?) -> cellmat
 public func cellmate_driver_pending(_ driver: OpaquePointer?) -> cellmate_result {
   unsafe DriverObject.run(driver) { object throws(FaceError) in
     do throws(QueueError) {
-      if object.port.block != nil {
-        return cellmate_result(object.port.block!.driver.inFlightCount)
+      if object.port.block.isThere {
+        return cellmate_result(object.port.block.value.driver.inFlightCount)
       }
-      if object.port.network != nil {
-        return cellmate_result(try object.port.network!.driver.unsentCount())
+      if object.port.network.isThere {
+        return cellmate_result(try object.port.network.value.driver.unsentCount())
       }
-      guard object.port.console != nil, let port = object.port.console!.port else { return 0 }
-      return cellmate_result(try object.port.console!.driver.unsentCount(port: port))
+      guard object.port.console.isThere, let port = object.port.console.value.port else { return 0 }
+      return cellmate_result(try object.port.console.value.driver.unsentCount(port: port))
     } catch { throw DriverObject.broken(error) }
   }
 }
@@ -208,8 +213,8 @@ public func cellmate_driver_count(
     var values = cellmate_driver_counters()
     values.notifications = object.way.notificationCount
     values.connections = object.connections
-    if object.port.block != nil {
-      values.resubmitted = object.port.block!.driver.counters.resubmitted
+    if object.port.block.isThere {
+      values.resubmitted = object.port.block.value.driver.counters.resubmitted
     }
     values.slowest_set_up = object.slowestSetUp
     unsafe ch_output(counters, &values, size)

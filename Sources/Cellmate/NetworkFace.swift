@@ -1,4 +1,7 @@
 public import CCellmate
+import HostResources
+import IVShmem
+import LinuxSupport
 import SharedMemory
 import VirtioDevice
 import VirtioNet
@@ -46,7 +49,7 @@ public func cellmate_network_create(
 extension DriverObject {
   /// Fails unless this is the driver of a network device.
   fileprivate func requireNetwork() throws(FaceError) {
-    guard port.network != nil else { throw FaceError(Code.handle) }
+    guard port.network.isThere else { throw FaceError(Code.handle) }
   }
 }
 
@@ -73,10 +76,10 @@ public func cellmate_network_info(
     values.is_link_up = now.isLinkUp ? 1 : 0
     values.mtu = UInt32(now.mtu)
     values.pairs = UInt32(now.pairs)
-    values.pairs_in_use = UInt32(object.port.network!.pairs)
-    values.control_queue = Int32(object.port.network!.controlIndex ?? -1)
-    values.frame_limit = UInt32(object.port.network!.frameLimit)
-    values.packet_limit = UInt32(object.port.network!.packetLimit)
+    values.pairs_in_use = UInt32(object.port.network.value.pairs)
+    values.control_queue = Int32(object.port.network.value.controlIndex ?? -1)
+    values.frame_limit = UInt32(object.port.network.value.frameLimit)
+    values.packet_limit = UInt32(object.port.network.value.packetLimit)
     unsafe ch_output(facts, &values, size)
     return Code.ok
   }
@@ -106,15 +109,15 @@ extension DriverObject {
   /// Copies one frame to the device; whether there was room.
   fileprivate mutating func send(_ frame: cellmate_frame) throws(FaceError) -> Bool {
     let length = unsafe Int(frame.length)
-    let limit = port.network!.frameLimit
+    let limit = port.network.value.frameLimit
     guard length >= NetFormat.etherSize, length <= limit else { throw FaceError(Code.argument) }
     let bytes = unsafe try readableBytes(frame.data, length)
     let offload = unsafe try checked(frame, bytes)
-    guard offload.segmentation != .none || length <= port.network!.packetLimit else {
+    guard offload.segmentation != .none || length <= port.network.value.packetLimit else {
       throw FaceError(Code.argument)
     }
     do throws(QueueError) {
-      return try port.network!.driver.send(bytes, offload, pair: unsafe Int(frame.pair))
+      return try port.network.value.driver.send(bytes, offload, pair: unsafe Int(frame.pair))
     } catch { throw Self.broken(error) }
   }
 
@@ -149,7 +152,7 @@ extension DriverObject {
     var pair = 0
     let count: Int
     do throws(QueueError) {
-      count = try port.network!.receive(into: &room, &offload, pair: &pair)
+      count = try port.network.value.receive(into: &room, &offload, pair: &pair)
     } catch { throw Self.broken(error) }
     guard count > 0 else { return false }
     let congestion: UInt8 = offload.hasECN ? NetHeader.congestion : 0
@@ -208,7 +211,7 @@ extension DriverObject {
   fileprivate mutating func tell(
     _ command: NetCommand, _ argument: UInt64, until deadline: UInt64
   ) throws(FaceError) {
-    guard port.network!.driver.start(command, argument) else {
+    guard port.network.value.driver.start(command, argument) else {
       throw .explained(
         Code.refused, "the device has no control queue for: \(Self.name(command))")
     }
@@ -216,7 +219,7 @@ extension DriverObject {
     while true {
       let answer: Bool?
       do throws(QueueError) {
-        answer = try port.network!.driver.takeAnswer()
+        answer = try port.network.value.driver.takeAnswer()
       } catch { throw Self.broken(error) }
       if let answer {
         guard answer else {
@@ -256,10 +259,11 @@ public func cellmate_network_bridge(
   unsafe DriverObject.run(driver) { object throws(FaceError) in
     try object.requireNetwork()
     guard let specification = unsafe specification else { throw FaceError(Code.argument) }
-    guard object.bridge == nil else { throw FaceError(Code.order) }
+    guard !object.bridge.isThere else { throw FaceError(Code.order) }
     do throws(FaceError) {
-      object.bridge = try FrameBridge(
-        unsafe String(cString: specification), wake: object.wakeDescriptor)
+      object.bridge = Slot(
+        try FrameBridge.open(
+          unsafe String(cString: specification), wake: object.wakeDescriptor))
     } catch let problem {
       unsafe report(problem, error)
       throw problem
@@ -273,26 +277,26 @@ public func cellmate_network_bridge(
 public func cellmate_network_carry(_ driver: OpaquePointer?) -> cellmate_result {
   unsafe DriverObject.run(driver) { object throws(FaceError) in
     try object.requireNetwork()
-    guard object.bridge != nil else { throw FaceError(Code.order) }
+    guard object.bridge.isThere else { throw FaceError(Code.order) }
     let now = NetConfiguration(object.configuration.span, features: object.features)
-    if object.bridge!.follow(now, address: object.address) { return 3 }
+    if object.bridge.value.follow(now, address: object.address) { return 3 }
     let hasMoved: Bool
     do throws(QueueError) {
-      hasMoved = try object.bridge!.carry(&object.port.network!, object.features)
+      hasMoved = try object.bridge.value.carry(&object.port.network.value, object.features)
     } catch { throw DriverObject.broken(error) }
-    if let failure = object.bridge!.end.failure {
+    if let failure = object.bridge.value.end.failure {
       throw .explained(Code.gone, "the far end: \(failure.text)")
     }
     object.publish()
     if hasMoved { return 1 }
     try require(object.look(), Code.link)
     // What is under way still gets out: the device is not told to stop before it has it.
-    if object.bridge!.hasEnded {
+    if object.bridge.value.hasEnded {
       do throws(QueueError) {
-        if try object.port.network!.driver.unsentCount() == 0 { return 2 }
+        if try object.port.network.value.driver.unsentCount() == 0 { return 2 }
       } catch { throw DriverObject.broken(error) }
     }
-    object.bridge!.end.arm()
+    object.bridge.value.end.arm()
     return 0
   }
 }

@@ -1,9 +1,9 @@
 import CLinux
-import CommandOptions
-import IVShmem
+public import CommandOptions
+public import IVShmem
 import LinuxSupport
 import SharedMemory
-import SiemensDialect
+public import SiemensDialect
 import VirtioDevice
 import VirtioTransport
 import Virtqueue

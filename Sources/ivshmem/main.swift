@@ -1,6 +1,7 @@
 // ivshmem: the board tool. It only composes.
 import CLinux
 import CommandOptions
+import FrontendCommands
 import LinuxRuntime
 import LinuxSupport
 

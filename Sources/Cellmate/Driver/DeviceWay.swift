@@ -77,9 +77,9 @@ struct DeviceWay: ~Copyable {
   private var rings = InlineArray<32, QueueRings?>(repeating: nil)
   private var queueArena: PrivateArena
   private(set) var agreed = FeatureSet()
-  private var link: LinkWay?
-  private var siemens: SiemensWay?
-  private var socket: SocketWay?
+  private var link: Slot<LinkWay>
+  private var siemens: Slot<SiemensWay>
+  private var socket: Slot<SocketWay>
 
   /// Bytes of private memory for the books of the queues: 32 of 1024 entries.
   private static var queueBytes: Int { 32 * DriverQueue.privateBytes(size: largestQueue) }
@@ -103,7 +103,7 @@ struct DeviceWay: ~Copyable {
         plan.driverPool, plan.placement == .output ? plan.devicePool : nil, blockSize: 512,
         arena: &arena), let queueArena = arena.split(queueBytes)
     else { throw .noRoom }
-    return DeviceWay(region, access, pools, queueArena, link: link)
+    return DeviceWay(region, access, pools, queueArena, link: Slot(link))
   }
 
   /// A link in the Siemens dialect.
@@ -114,7 +114,7 @@ struct DeviceWay: ~Copyable {
     guard let pools = SharedPools.make(window, nil, blockSize: 512, arena: &arena),
       let queueArena = arena.split(queueBytes)
     else { throw .noRoom }
-    return DeviceWay(region, access, pools, queueArena, siemens: siemens)
+    return DeviceWay(region, access, pools, queueArena, siemens: Slot(siemens))
   }
 
   /// A socket.
@@ -125,13 +125,13 @@ struct DeviceWay: ~Copyable {
     guard let pools = SharedPools.make(0..<region.count, nil, blockSize: 512, arena: &arena),
       let queueArena = arena.split(queueBytes)
     else { throw .noRoom }
-    return DeviceWay(region, access, pools, queueArena, socket: socket)
+    return DeviceWay(region, access, pools, queueArena, socket: Slot(socket))
   }
 
   private init(
     _ region: SharedRegion, _ access: AccessMap, _ pools: consuming SharedPools,
-    _ queueArena: consuming PrivateArena, link: consuming LinkWay? = nil,
-    siemens: consuming SiemensWay? = nil, socket: consuming SocketWay? = nil
+    _ queueArena: consuming PrivateArena, link: consuming Slot<LinkWay> = Slot(),
+    siemens: consuming Slot<SiemensWay> = Slot(), socket: consuming Slot<SocketWay> = Slot()
   ) {
     self.region = region
     self.access = access
@@ -143,48 +143,37 @@ struct DeviceWay: ~Copyable {
   }
 
   /// Whether this is a link in the Siemens dialect.
-  var isSiemens: Bool { siemens != nil }
+  var isSiemens: Bool { siemens.isThere }
   /// Whether this is a native link.
-  var isNative: Bool { link != nil }
+  var isNative: Bool { link.isThere }
 
   /// How far this way is away from its device: what a look costs a call of the kernel.
-  var hasCostlyLook: Bool { socket != nil }
+  var hasCostlyLook: Bool { socket.isThere }
 
-  /// What was counted of a link.
-  var counters: LinkCounters {
-    mutating get {
-      if link != nil { return link!.counters }
-      var counters = LinkCounters()
-      counters.doorbells = notificationCount
-      return counters
-    }
+  /// What was counted of a native link; `nil` of others.
+  var counters: LinkCounters? {
+    link.isThere ? link.value.counters : nil
   }
 
   /// Notifications sent to the device.
   var notificationCount: UInt64 {
-    mutating get {
-      if link != nil { return link!.counters.doorbells }
-      if siemens != nil { return siemens!.doorbells }
-      return socket!.notificationCount
-    }
+    if link.isThere { return link.value.counters.doorbells }
+    if siemens.isThere { return siemens.value.doorbells }
+    return socket.value.notificationCount
   }
 
   /// A descriptor that ends a sleep when it is signalled.
   var wakeDescriptor: Int32 {
-    mutating get {
-      if link != nil { return link!.wakeDescriptor }
-      if siemens != nil { return siemens!.wakeDescriptor }
-      return socket!.wakeDescriptor
-    }
+    if link.isThere { return link.value.wakeDescriptor }
+    if siemens.isThere { return siemens.value.wakeDescriptor }
+    return socket.value.wakeDescriptor
   }
 
   /// The monotonic clock, in nanoseconds.
   var now: UInt64 {
-    mutating get {
-      if link != nil { return link!.now }
-      if siemens != nil { return siemens!.now }
-      return socket!.now
-    }
+    if link.isThere { return link.value.now }
+    if siemens.isThere { return siemens.value.now }
+    return socket.value.now
   }
 
   // MARK: Set-up
@@ -196,21 +185,21 @@ struct DeviceWay: ~Copyable {
   ) throws(WayError) -> FeatureSet {
     queueArena.reuse()
     let base = FeatureSet.version1.union(.accessPlatform).union(.orderPlatform)
-    if link != nil {
-      agreed = try link!.negotiate(kind, wanted: wanted.union(base), until: deadline)
-    } else if siemens != nil {
-      agreed = try siemens!.negotiate(kind, wanted: wanted.union(base), until: deadline)
+    if link.isThere {
+      agreed = try link.value.negotiate(kind, wanted: wanted.union(base), until: deadline)
+    } else if siemens.isThere {
+      agreed = try siemens.value.negotiate(kind, wanted: wanted.union(base), until: deadline)
     } else {
-      agreed = try socket!.negotiate(wanted: wanted.union(.version1), until: deadline)
+      agreed = try socket.value.negotiate(wanted: wanted.union(.version1), until: deadline)
     }
     return agreed
   }
 
   /// Copies the configuration space from its start on.
   mutating func configuration(into bytes: inout MutableSpan<UInt8>) throws(WayError) {
-    if link != nil { return try link!.configuration(into: &bytes) }
-    if siemens != nil { return try siemens!.configuration(into: &bytes) }
-    try socket!.configuration(into: &bytes)
+    if link.isThere { return try link.value.configuration(into: &bytes) }
+    if siemens.isThere { return try siemens.value.configuration(into: &bytes) }
+    try socket.value.configuration(into: &bytes)
   }
 
   /// Takes the memory of queue `index`, which keeps it for good; whether there was room.
@@ -223,94 +212,94 @@ struct DeviceWay: ~Copyable {
   mutating func makeQueue(_ index: Int, size: QueueSize) throws(WayError) -> DriverQueue {
     guard reserveQueue(index, size: size), let ring = rings[index] else { throw .failed(.noRoom) }
     let configuration = ring.configuration(access, agreed)
-    if link != nil {
-      try link!.requireRoom(index, size)
+    if link.isThere {
+      try link.value.requireRoom(index, size)
     } else {
       // The device initialises its ring on a native link. Elsewhere the driver does, and a back-end
       // of another make expects all of it to be zero.
       for part in [ring.table, ring.available, ring.used] {
         region.fill(region.ownRange(part.offset..<part.offset + part.count), with: 0)
       }
-      if siemens != nil { try siemens!.requireRoom(index, size) }
+      if siemens.isThere { try siemens.value.requireRoom(index, size) }
     }
     let queue: DriverQueue
     do throws(QueueError) {
       queue = try DriverQueue(configuration, in: region, access: access, arena: &queueArena)
     } catch { preconditionFailure("the rings were allocated in our own pools") }
-    if link != nil {
-      try link!.enableQueue(index, configuration)
-    } else if siemens != nil {
-      try siemens!.enableQueue(index, configuration)
+    if link.isThere {
+      try link.value.enableQueue(index, configuration)
+    } else if siemens.isThere {
+      try siemens.value.enableQueue(index, configuration)
     } else {
-      try socket!.enableQueue(index, configuration)
+      try socket.value.enableQueue(index, configuration)
     }
     return queue
   }
 
   /// Starts the device.
   mutating func start() throws(WayError) {
-    if link != nil { return try link!.start() }
-    if siemens != nil { return try siemens!.start() }
+    if link.isThere { return try link.value.start() }
+    if siemens.isThere { return try siemens.value.start() }
   }
 
   // MARK: At work
 
   /// Tells the device that a queue moved.
   mutating func notify(queue: Int) {
-    if link != nil { return link!.notify(queue: queue) }
-    if siemens != nil { return siemens!.notify(queue: queue) }
-    socket!.notify(queue: queue)
+    if link.isThere { return link.value.notify(queue: queue) }
+    if siemens.isThere { return siemens.value.notify(queue: queue) }
+    socket.value.notify(queue: queue)
   }
 
   /// Looks at the back-end.
   mutating func look() -> WayNews {
-    if link != nil { return link!.look() }
-    if siemens != nil { return siemens!.look() }
-    return socket!.look()
+    if link.isThere { return link.value.look() }
+    if siemens.isThere { return siemens.value.look() }
+    return socket.value.look()
   }
 
   /// Says that this side is about to sleep, with a full fence behind; then look once more.
   mutating func prepareToSleep() {
-    if link != nil { return link!.prepareToSleep() }
-    if siemens != nil { return siemens!.prepareToSleep() }
+    if link.isThere { return link.value.prepareToSleep() }
+    if siemens.isThere { return siemens.value.prepareToSleep() }
     // Pairs with the device's fence between its used index and its look at what was armed.
     Ordering.fullFence()
   }
 
   /// The last look found something.
   mutating func stayAwake() {
-    if link != nil { link!.stayAwake() }
+    if link.isThere { link.value.stayAwake() }
   }
 
   /// Sleeps until the device or ``wakeDescriptor`` calls, or until `deadline`.
   mutating func sleep(until deadline: UInt64) -> WaitOutcome {
-    if link != nil { return link!.sleep(until: instant(deadline)) }
-    if siemens != nil { return siemens!.sleep(until: instant(deadline)) }
-    return socket!.sleep(until: deadline)
+    if link.isThere { return link.value.sleep(until: instant(deadline)) }
+    if siemens.isThere { return siemens.value.sleep(until: instant(deadline)) }
+    return socket.value.sleep(until: deadline)
   }
 
   /// Waits until there is a back-end again.
   mutating func waitForBackend(until deadline: UInt64) throws(FaceError) {
-    if link != nil { return try link!.waitForBackend(until: deadline) }
-    if siemens != nil { return try siemens!.waitForBackend(until: deadline) }
-    try socket!.waitForBackend(until: deadline)
+    if link.isThere { return try link.value.waitForBackend(until: deadline) }
+    if siemens.isThere { return try siemens.value.waitForBackend(until: deadline) }
+    try socket.value.waitForBackend(until: deadline)
   }
 
   /// Makes one register write that changes nothing and waits until the back-end has acted on it.
   mutating func touch() throws(WayError) {
-    guard siemens != nil else {
+    guard siemens.isThere else {
       throw .failed(
         .explained(
           Code.refused, "a register write takes no time of its own but in the Siemens dialect"))
     }
-    try siemens!.touch()
+    try siemens.value.touch()
   }
 
   /// Leaves on purpose.
   mutating func leave() {
-    if link != nil { return link!.leave() }
-    if siemens != nil { return siemens!.leave() }
-    socket!.leave()
+    if link.isThere { return link.value.leave() }
+    if siemens.isThere { return siemens.value.leave() }
+    socket.value.leave()
   }
 }
 

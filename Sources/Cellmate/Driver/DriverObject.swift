@@ -16,7 +16,7 @@ struct DriverObject: HandleObject, ~Copyable {
   var way: DeviceWay
   var port: DriverPort
   /// What a network device's frames are carried to and from; `nil` where the caller does it.
-  var bridge: FrameBridge?
+  var bridge = Slot<FrameBridge>()
   /// The address the device was asked to have; `nil` for its own.
   var address: MACAddress?
   /// What was agreed.

@@ -19,52 +19,47 @@ func entries(holding count: Int) -> QueueSize {
 /// Exactly one is there. They stay where they are: a value that cannot be copied can only be moved
 /// out of an enumeration and back.
 struct DriverPort: ~Copyable {
-  var block: BlockPort?
-  var entropy: EntropyDriver?
-  var console: ConsolePort?
-  var network: NetworkPort?
+  var block = Slot<BlockPort>()
+  var entropy = Slot<EntropyDriver>()
+  var console = Slot<ConsolePort>()
+  var network = Slot<NetworkPort>()
 
-  init(_ block: consuming BlockPort) { self.block = block }
-  init(_ entropy: consuming EntropyDriver) { self.entropy = entropy }
-  init(_ console: consuming ConsolePort) { self.console = console }
-  init(_ network: consuming NetworkPort) { self.network = network }
+  init(_ block: consuming BlockPort) { self.block = Slot(block) }
+  init(_ entropy: consuming EntropyDriver) { self.entropy = Slot(entropy) }
+  init(_ console: consuming ConsolePort) { self.console = Slot(console) }
+  init(_ network: consuming NetworkPort) { self.network = Slot(network) }
 
   /// Requests of an entropy driver at once, at most.
   static var entropyDepth: Int { 64 }
 
   /// What it drives.
   var kind: DeviceKind {
-    if block != nil { return BlockPort.kind }
-    if entropy != nil { return DeviceKind(id: EntropyFormat.deviceID, name: "an entropy device") }
-    return console != nil ? ConsolePort.kind : NetworkPort.kind
+    if block.isThere { return BlockPort.kind }
+    if entropy.isThere { return DeviceKind(id: EntropyFormat.deviceID, name: "an entropy device") }
+    return console.isThere ? ConsolePort.kind : NetworkPort.kind
   }
 
   /// Features it uses when they are offered.
   func wanted(_ way: borrowing DeviceWay) -> FeatureSet {
-    if block != nil { return BlockPort.wanted(way) }
-    if console != nil { return ConsolePort.wanted }
-    switch network {
-    case .some(let network): return network.wanted
-    case nil: return .eventIndex
-    }
+    if block.isThere { return BlockPort.wanted(way) }
+    if console.isThere { return ConsolePort.wanted }
+    return network.isThere ? network.value.wanted : .eventIndex
   }
 
   /// Entries of each of its queues.
   var queueSize: QueueSize {
-    mutating get {
-      if block != nil { return entries(holding: BlockPort.entries(block!.depth)) }
-      if console != nil { return entries(holding: console!.driver.layout.queueSize) }
-      if network != nil { return entries(holding: network!.driver.layout.queueSize) }
-      return entries(holding: Self.entropyDepth)
-    }
+    if block.isThere { return entries(holding: BlockPort.entries(block.value.depth)) }
+    if console.isThere { return entries(holding: console.value.driver.layout.queueSize) }
+    if network.isThere { return entries(holding: network.value.driver.layout.queueSize) }
+    return entries(holding: Self.entropyDepth)
   }
 
   /// The queues it uses of a device with these features and this configuration, one bit each.
   mutating func queues(
     _ features: FeatureSet, _ configuration: InlineArray<64, UInt8>
   ) throws(FaceError) -> UInt32 {
-    if console != nil { return try console!.queues(features, configuration) }
-    if network != nil { return try network!.queues(features, configuration) }
+    if console.isThere { return try console.value.queues(features, configuration) }
+    if network.isThere { return try network.value.queues(features, configuration) }
     return 1
   }
 
@@ -73,73 +68,71 @@ struct DriverPort: ~Copyable {
     _ queue: consuming DriverQueue, at index: Int, _ features: FeatureSet,
     _ configuration: InlineArray<64, UInt8>
   ) {
-    if block != nil {
+    if block.isThere {
       do throws(BlockDriverError) {
-        try block!.driver.attach(
+        try block.value.driver.attach(
           queue: queue, configuration: BlockPort.configuration(configuration, features),
           features: features)
       } catch { preconditionFailure("the ring holds every request") }
-    } else if console != nil {
-      console!.driver.attach(queue, at: index)
-    } else if network != nil {
-      network!.take(queue, at: index)
+    } else if console.isThere {
+      console.value.driver.attach(queue, at: index)
+    } else if network.isThere {
+      network.value.take(queue, at: index)
     } else {
-      entropy!.attach(queue: queue)
+      entropy.value.attach(queue: queue)
     }
   }
 
   /// The device runs.
   mutating func begin(_ features: FeatureSet) {
-    if console != nil { return console!.driver.begin(features: features) }
-    if network != nil { return network!.driver.begin(features: features) }
-    if entropy != nil { entropy!.ask() }
+    if console.isThere { return console.value.driver.begin(features: features) }
+    if network.isThere { return network.value.driver.begin(features: features) }
+    if entropy.isThere { entropy.value.ask() }
   }
 
   /// The device has gone.
   mutating func end() {
-    if block != nil { return block!.driver.detachQueue() }
-    if console != nil { return console!.driver.detach() }
-    if network != nil { return network!.driver.detach() }
-    entropy!.detachQueue()
+    if block.isThere { return block.value.driver.detachQueue() }
+    if console.isThere { return console.value.driver.detach() }
+    if network.isThere { return network.value.driver.detach() }
+    entropy.value.detachQueue()
   }
 
   /// The configuration space was read again.
   mutating func update(_ features: FeatureSet, _ configuration: InlineArray<64, UInt8>) {
-    guard block != nil else { return }
-    block!.driver.update(configuration: BlockPort.configuration(configuration, features))
+    guard block.isThere else { return }
+    block.value.driver.update(configuration: BlockPort.configuration(configuration, features))
   }
 
   /// Shows the device everything new; the queues that want to be notified, one bit each.
   mutating func publish() -> UInt32 {
-    if block != nil { return block!.driver.publish() ? 1 : 0 }
-    if console != nil { return console!.driver.publish() }
-    if network != nil { return network!.publish() }
-    return entropy!.publish() ? 1 : 0
+    if block.isThere { return block.value.driver.publish() ? 1 : 0 }
+    if console.isThere { return console.value.driver.publish() }
+    if network.isThere { return network.value.publish() }
+    return entropy.value.publish() ? 1 : 0
   }
 
   /// Whether the device has returned something that was not yet taken.
   var hasCompletion: Bool {
-    mutating get {
-      if block != nil { return block!.driver.hasCompletion }
-      if console != nil { return console!.driver.hasCompletion }
-      if network != nil { return network!.driver.hasCompletion }
-      return entropy!.hasCompletion
-    }
+    if block.isThere { return block.value.driver.hasCompletion }
+    if console.isThere { return console.value.driver.hasCompletion }
+    if network.isThere { return network.value.driver.hasCompletion }
+    return entropy.value.hasCompletion
   }
 
   /// Asks the device for notifications.
   mutating func arm() {
-    if block != nil { return block!.driver.armNotifications() }
-    if console != nil { return console!.driver.armNotifications() }
-    if network != nil { return network!.driver.armNotifications() }
-    entropy!.armNotifications()
+    if block.isThere { return block.value.driver.armNotifications() }
+    if console.isThere { return console.value.driver.armNotifications() }
+    if network.isThere { return network.value.driver.armNotifications() }
+    entropy.value.armNotifications()
   }
 
   /// Asks the device to stay quiet.
   mutating func suppress() {
-    if block != nil { return block!.driver.suppressNotifications() }
-    if console != nil { return console!.driver.suppressNotifications() }
-    if network != nil { return network!.driver.suppressNotifications() }
-    entropy!.suppressNotifications()
+    if block.isThere { return block.value.driver.suppressNotifications() }
+    if console.isThere { return console.value.driver.suppressNotifications() }
+    if network.isThere { return network.value.driver.suppressNotifications() }
+    entropy.value.suppressNotifications()
   }
 }

@@ -22,17 +22,21 @@ struct FrameBridge: ~Copyable {
   private static var burst: Int { 64 }
 
   /// Opens the far end: `tap:NAME`, `socket:PATH` or `stdio`.
-  init(_ text: String, wake: Int32) throws(FaceError) {
+  static func open(_ text: String, wake: Int32) throws(FaceError) -> FrameBridge {
     let kind: FrameEnd.Kind
     do throws(UsageError) {
       kind = try Self.kind(text)
     } catch { throw .explained(Code.text, error.message) }
+    do throws(SystemError) {
+      return FrameBridge(try FrameEnd(kind, wakeDescriptor: wake))
+    } catch { throw .explained(Code.text, explain(kind, error)) }
+  }
+
+  private init(_ end: FrameEnd) {
+    self.end = end
     blocks = PrivateBlocks()
     toEnd = HeldFrame(blocks)
     toDevice = OutgoingFrame(blocks)
-    do throws(SystemError) {
-      end = try FrameEnd(kind, wakeDescriptor: wake)
-    } catch { throw .explained(Code.text, Self.explain(kind, error)) }
   }
 
   private static func kind(_ text: String) throws(UsageError) -> FrameEnd.Kind {
@@ -48,8 +52,8 @@ struct FrameBridge: ~Copyable {
 
   private static func explain(_ kind: FrameEnd.Kind, _ error: SystemError) -> String {
     switch kind {
-    case .tap(let name): "--tap \(name): \(NetworkSpecification.explain(tap: error))"
-    case .socket(let path): "--socket \(path): \(error.text); does anybody listen there?"
+    case .tap(let name): "tap \(name): \(NetworkSpecification.explain(tap: error))"
+    case .socket(let path): "socket \(path): \(error.text); does anybody listen there?"
     case .stdio: "standard input and output: \(error.text)"
     }
   }

@@ -33,7 +33,7 @@ struct SocketWay: ~Copyable {
     do throws(VhostUserFrontendError) {
       let memory = try DriverMemory.make((memoryBytes + 0xfffff) & ~0xfffff, arena: &arena)
       return SocketWay(path, memory, try makeWakeEvent())
-    } catch { throw .explained(Code.memory, "--vhost-user \(path): \(error.text)") }
+    } catch { throw .explained(Code.memory, "vhost-user \(path): \(error.text)") }
   }
 
   /// The event that ends a wait.
@@ -87,7 +87,7 @@ struct SocketWay: ~Copyable {
   private func failed(_ error: VhostUserFrontendError) -> WayError {
     // A back-end that dies in the middle.
     if case .message(.closed) = error { return .lost }
-    return .failed(.explained(Code.refused, "--vhost-user \(path): \(error.text)"))
+    return .failed(.explained(Code.refused, "vhost-user \(path): \(error.text)"))
   }
 
   mutating func negotiate(
@@ -99,7 +99,7 @@ struct SocketWay: ~Copyable {
       return try connection!.negotiate(wanted: wanted, memory: memory)
     } catch {
       guard case .connect = error else { throw failed(error) }
-      throw .failed(.explained(Code.text, "--vhost-user \(path): \(error.text)"))
+      throw .failed(.explained(Code.text, "vhost-user \(path): \(error.text)"))
     }
   }
 
@@ -165,7 +165,7 @@ struct SocketWay: ~Copyable {
         guard now < deadline else {
           throw .explained(
             Code.deadline,
-            "--vhost-user \(path): the back-end did not come back: \(error.text)")
+            "vhost-user \(path): the back-end did not come back: \(error.text)")
         }
       }
       // Nothing announces a socket that is not there yet: look again, soon.
