@@ -158,7 +158,7 @@ let library: [Target] = [
       "CCellmate", "CLinux", "CommandOptions", "SharedMemory", "IVShmem", "Virtqueue",
       "VirtioDevice", "VirtioTransport", "SiemensDialect", "VirtioBlock", "VirtioEntropy",
       "VirtioConsole", "VirtioNet", "DeviceRuntime", "VhostUser", "HostResources", "LinkNames",
-      "LinuxSupport", "LinuxRuntime",
+      "LinuxSupport", "LinuxRuntime", "SimulatorPeer",
     ],
     swiftSettings: strict),
 ]

@@ -23,6 +23,7 @@ int main(int count, char **words) {
     void (*run)(void);
   } tests[] = {{"arguments", test_arguments},
                {"registers", test_registers},
+               {"raw", test_raw},
                {"link", test_link},
                {"restart", test_restart},
                {"threads", test_threads}};

@@ -8,6 +8,7 @@ enum HandleKind: UInt8 {
   case frontend
   case driver
   case registers
+  case observer = 12
 }
 
 /// The private memory of one handle: the object at its start, the arena of its books behind it.

@@ -15,8 +15,16 @@ public func cellmate_link_open(
   guard let specification = unsafe specification, let link = unsafe link,
     let side = linkSide(side)
   else { return Code.argument }
+  let text = unsafe String(cString: specification)
+  if text.hasPrefix("vhost-user:"), text.utf8.count > 11 {
+    do throws(FaceError) {
+      try require(side == .frontEnd, Code.argument)
+      unsafe link.pointee = try LinkObject.make(socket: String(text.dropFirst(11)), side)
+      return Code.ok
+    } catch { return error.code }
+  }
   do throws(UsageError) {
-    let wanted = try LinkSpecification(unsafe String(cString: specification))
+    let wanted = try LinkSpecification(text)
     let platform = try openPeer(wanted, side: side)
     do throws(FaceError) {
       unsafe link.pointee = try LinkObject.make(

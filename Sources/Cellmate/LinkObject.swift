@@ -22,7 +22,7 @@ struct LinkObject: HandleObject, ~Copyable {
   let side: LinkSide
   let wish: LinkWish
   /// `nil` for a socket, which has no shared memory of its own.
-  private let platform: LibraryPlatform?
+  private var platform: LibraryPlatform?
   private let geometry: LinkGeometry?
   let own: PeerID
 
@@ -37,10 +37,37 @@ struct LinkObject: HandleObject, ~Copyable {
         memory: memory, side: side, wish: wish, platform: platform, geometry: geometry, own: own))
   }
 
+  /// Of a socket.
+  static func make(socket path: String, _ side: LinkSide) throws(FaceError) -> OpaquePointer {
+    let memory = try ObjectMemory(MemoryLayout<LinkObject>.stride)
+    return unsafe try open(
+      LinkObject(
+        memory: memory, side: side, wish: .vhostUser(path: path), platform: nil, geometry: nil,
+        own: PeerID(0)))
+  }
+
   /// The platform, for what the link becomes; there is one.
   consuming func takePlatform() -> LibraryPlatform {
     guard let platform else { preconditionFailure("a socket becomes no native link") }
     return platform
+  }
+
+  /// Signalled to end a wait; -1 for a socket.
+  var wakeDescriptor: Int32 {
+    switch platform {
+    case .some(let platform): platform.wakeDescriptor
+    case .none: -1
+    }
+  }
+
+  /// Calls `body` with the platform of a link, as its owner; a socket has none.
+  static func raw(
+    _ link: OpaquePointer?, _ body: (inout LibraryPlatform) throws(FaceError) -> cellmate_result
+  ) -> cellmate_result {
+    unsafe with(link) { object throws(FaceError) in
+      guard object.platform != nil else { return Code.order }
+      return try body(&object.platform!)
+    }
   }
 
   /// How the link is named in messages.

@@ -3,7 +3,7 @@ public import CommandOptions
 import DeviceRuntime
 public import IVShmem
 import LinuxSupport
-import SimulatorPeer
+public import SimulatorPeer
 public import VirtioTransport
 
 /// Opens a link for one side; every failure is one line with the way out.
@@ -74,7 +74,8 @@ func makeNativeLink(
   } catch { throw explain(error, link: specification.name) }
 }
 
-func explain(_ error: SimulatorPeerError, _ path: String, _ own: PeerID) -> String {
+/// Why a simulated link cannot be joined or looked at, with the way out.
+public func explain(_ error: SimulatorPeerError, _ path: String, _ own: PeerID) -> String {
   switch error {
   case .noServer(let cause):
     "link \(path): \(cause.text); is ivshmem-sim running there, and may you use its socket?"

@@ -52,6 +52,7 @@ typedef struct cellmate_frontend cellmate_frontend;
 typedef struct cellmate_driver cellmate_driver;
 typedef cellmate_driver cellmate_block; /* a driver that was made by cellmate_block_create */
 typedef struct cellmate_registers cellmate_registers;
+typedef struct cellmate_observer cellmate_observer;
 
 /* 0 or more: it worked, with the meaning the function states. Below 0: an error, nothing
  * changed. */
@@ -142,7 +143,8 @@ typedef struct cellmate_platform {
 enum { CELLMATE_PLACEMENT_AUTO = 0, CELLMATE_PLACEMENT_SHARED = 1, CELLMATE_PLACEMENT_OUTPUT = 2 };
 
 /* Joins a link by its specification, as the tools do: sim:PATH, a PCI address, /dev/..., uio:BDF
- * or vfio:BDF, then [,peer=N][,other=N][,placement=shared|output][,dialect=auto|native|siemens].
+ * or vfio:BDF, then [,peer=N][,other=N][,placement=shared|output][,dialect=auto|native|siemens];
+ * or vhost-user:PATH, a back-end's socket, which becomes a driver and nothing else.
  * side is CELLMATE_BACK_END or CELLMATE_FRONT_END. How the link is spoken, and whether its
  * sections are large enough, is decided when it becomes something. error may be NULL. */
 cellmate_result cellmate_link_open(
@@ -156,6 +158,75 @@ cellmate_result cellmate_link_open_platform(
 
 /* Closes a link that was not made into something else. */
 cellmate_result cellmate_link_close(cellmate_link *link);
+
+/* A link as it was joined. Nothing of it changes until the handle is closed. */
+typedef struct cellmate_link_facts {
+  size_t size;
+  uint32_t peer_id;      /* the own one; UINT32_MAX for an observer */
+  uint32_t max_peers;    /* 2 to 65536 */
+  uint32_t vector_count; /* vectors this peer may be rung on, at least 1; 0 for an observer */
+  uint32_t capabilities; /* CELLMATE_PINNABLE and the others */
+  uint32_t device_class; /* PCI class code, 24 bits; 0: none */
+  /* An event descriptor (eventfd) that is the library's: 1 written to it ends a wait, as
+   * cellmate_link_wake does. -1 for an observer. */
+  int32_t wake_descriptor;
+  uint64_t state_table_size; /* bytes */
+  uint64_t read_write_size;  /* 0: none */
+  uint64_t output_size;      /* of one output section; 0: none */
+  /* State table, read/write section, then one output section a peer, without gaps (ivshmem-v2,
+   * "Shared Memory Regions"). Only the read/write section and the own output section may be
+   * written: a store elsewhere faults. What a peer may write is read once, then checked. */
+  void *memory;
+} cellmate_link_facts;
+
+/* The functions below use a link without any protocol of this library: for diagnostics, and for
+ * programs that speak something else. They work until the link is made into something. */
+cellmate_result cellmate_link_info(cellmate_link *link, cellmate_link_facts *facts);
+
+/* The state of a peer as the state table shows it; what the peer stored before it wrote this state
+ * is visible afterwards. It may be stale when the peer died. */
+cellmate_result cellmate_link_read_state(cellmate_link *link, uint32_t peer, uint32_t *state);
+
+/* Writes the own state: earlier stores are visible to whoever sees it, and a changed value
+ * interrupts every armed peer. */
+cellmate_result cellmate_link_write_state(cellmate_link *link, uint32_t state);
+
+/* Interrupts the peer, if it is armed, on one of its vectors; earlier stores are visible to it
+ * before. A vector the peer does not have, or a peer that is not armed, gets nothing. */
+cellmate_result cellmate_link_ring(cellmate_link *link, uint32_t vector, uint32_t peer);
+
+/* Lets interrupts come (1) or not (0); in force when it returns. While they may not come they are
+ * lost, not kept. With CELLMATE_ONE_SHOT_INTERRUPTS each delivery ends it: arm, look, then wait. */
+cellmate_result cellmate_link_arm(cellmate_link *link, int32_t enabled);
+
+/* 1: interrupts may come; 0: they may not. */
+cellmate_result cellmate_link_is_armed(cellmate_link *link);
+
+/* Sleeps until an interrupt or a wake came since the last wait that said CELLMATE_WAIT_EVENT, or
+ * until deadline; returns CELLMATE_WAIT_... Events may be spurious. */
+cellmate_result cellmate_link_wait(cellmate_link *link, uint64_t deadline);
+
+/* Ends a wait. Any thread, signal handlers. */
+cellmate_result cellmate_link_wake(cellmate_link *link);
+
+cellmate_result cellmate_link_adopt(cellmate_link *link);
+
+/* ---- observers ----------------------------------------------------------------------------- */
+
+/* Looks at a simulated link, "sim:PATH[,...]", from outside: nobody's peer, and all of its memory
+ * can be read only. error may be NULL. */
+cellmate_result cellmate_observer_open(
+    const char *specification, cellmate_observer **observer, cellmate_error *error);
+
+cellmate_result cellmate_observer_info(
+    cellmate_observer *observer, cellmate_link_facts *facts);
+
+/* Doorbells and changes of state that were delivered to a peer, and those that were dropped because
+ * it was not armed. */
+cellmate_result cellmate_observer_interrupts(
+    cellmate_observer *observer, uint32_t peer, uint64_t *delivered, uint64_t *dropped);
+
+cellmate_result cellmate_observer_close(cellmate_observer *observer);
 
 /* Counted since the handle was made; never reset. */
 typedef struct cellmate_link_counters {
