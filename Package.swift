@@ -257,7 +257,8 @@ let tests: [Target] = [
     dependencies: [
       "CLinux", "CService", "LinuxSupport", "SharedMemory", "IVShmem", "SimulatorPeer", "Simulator",
       "CommandOptions", "LinuxRuntime", "VirtioBlock", "VirtioNet", "HostResources", "Virtqueue",
-      "Supervision", "VirtioTransport", "LinkPicture",
+      "Supervision", "VirtioTransport", "LinkPicture", "Cellmate", "FrontendCommands",
+      "ToolSupport",
     ],
     swiftSettings: strict),
   .testTarget(
@@ -295,7 +296,8 @@ let tests: [Target] = [
     name: "VhostUserTests",
     dependencies: [
       "CLinux", "LinuxSupport", "SharedMemory", "Virtqueue", "VirtioDevice", "VirtioBlock",
-      "HostResources", "VhostUser", "CommandOptions", "LinuxRuntime", "FuzzTargets",
+      "HostResources", "VhostUser", "CommandOptions", "LinuxRuntime", "FuzzTargets", "Cellmate",
+      "FrontendCommands",
     ],
     swiftSettings: strict),
   .testTarget(
