@@ -10,7 +10,7 @@ import Virtqueue
 extension DriverObject {
   /// Fails unless this is the driver of a disk.
   func requireBlock() throws(FaceError) {
-    guard port.block.isThere else { throw FaceError(Code.handle) }
+    guard unit.block.isThere else { throw FaceError(Code.handle) }
   }
 }
 
@@ -25,14 +25,14 @@ public func cellmate_block_create(
   else { return Code.argument }
   let depth = Int(depth)
   let plan = DriverPlan(
-    slot: slot, isBlock: true, memoryBytes: BlockPort.memoryBytes(depth: depth),
+    slot: slot, isBlock: true, memoryBytes: BlockUnit.memoryBytes(depth: depth),
     noRoom: .explained(
       Code.memory,
       "setting up the front-end: the link's sections are too small for this depth"),
     depth: depth)
   return unsafe DriverObject.create(link, plan, block, error) { way, arena in
-    guard let port = BlockPort(depth: depth, &way, arena: &arena) else { return nil }
-    return DriverPort(port)
+    guard let port = BlockUnit(depth: depth, &way, arena: &arena) else { return nil }
+    return DriverUnit(port)
   }
 }
 
@@ -54,7 +54,7 @@ public func cellmate_block_info(
     try require(result == Code.ok, result)
     guard let facts = unsafe facts else { throw FaceError(Code.argument) }
     try object.requireRunning()
-    let disk = object.port.block.value.driver.configuration
+    let disk = object.unit.block.value.driver.configuration
     var values = cellmate_block_facts()
     values.capacity = disk.capacity
     values.features = object.features.rawValue
@@ -126,13 +126,13 @@ extension DriverObject {
     let (sector, token) = unsafe (request.sector, request.token)
     do throws(BlockDriverError) {
       switch unsafe request.type {
-      case BlockRequestType.flush.rawValue: try port.block.value.driver.flush(token: token)
+      case BlockRequestType.flush.rawValue: try unit.block.value.driver.flush(token: token)
       case BlockRequestType.read.rawValue:
         let data = try unsafe segment(request.data)
-        try port.block.value.driver.read(sector: sector, into: data, token: token)
+        try unit.block.value.driver.read(sector: sector, into: data, token: token)
       case BlockRequestType.write.rawValue:
         let data = try unsafe segment(request.data)
-        try port.block.value.driver.write(sector: sector, from: data, token: token)
+        try unit.block.value.driver.write(sector: sector, from: data, token: token)
       default: throw .badLength(0, limit: 0)
       }
     } catch { throw explain(error) }
@@ -174,7 +174,7 @@ public func cellmate_block_take(
     var taken = 0
     do throws(QueueError) {
       while taken < min(Int(count), 1024),
-        let done = try object.port.block.value.driver.nextCompletion()
+        let done = try object.unit.block.value.driver.nextCompletion()
       {
         let isEmpty = done.data.count == 0
         let data = unsafe isEmpty ? unsafe cellmate_buffer() : SharedPools.buffer(done.data, region)

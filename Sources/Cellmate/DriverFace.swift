@@ -42,7 +42,7 @@ extension DriverObject {
   static func create(
     _ link: OpaquePointer?, _ plan: DriverPlan,
     _ driver: UnsafeMutablePointer<OpaquePointer?>, _ error: UnsafeMutablePointer<cellmate_error>?,
-    _ build: (inout DeviceWay, inout PrivateArena) -> DriverPort?
+    _ build: (inout DeviceWay, inout PrivateArena) -> DriverUnit?
   ) -> cellmate_result {
     var native: LinkPlan?
     var siemens: SiemensPlan?
@@ -75,7 +75,7 @@ extension DriverObject {
 
   private static func make(
     _ link: consuming LinkObject, _ plan: DriverPlan, _ native: LinkPlan?,
-    _ siemens: SiemensPlan?, _ build: (inout DeviceWay, inout PrivateArena) -> DriverPort?
+    _ siemens: SiemensPlan?, _ build: (inout DeviceWay, inout PrivateArena) -> DriverUnit?
   ) throws(FaceError) -> OpaquePointer {
     let name = link.name
     let window = native?.driverPool ?? siemens?.pool ?? 0..<plan.memoryBytes + (1 << 20)
@@ -114,7 +114,8 @@ extension DriverObject {
       return try DeviceWay.over(
         SiemensWay(link.takePlatform(), siemens, name: name, isBlock: plan.isBlock), arena: &arena)
     }
-    let socket = try SocketWay.make(path: name, memoryBytes: plan.memoryBytes + (1 << 20), arena: &arena)
+    let socket = try SocketWay.make(
+      path: name, memoryBytes: plan.memoryBytes + (1 << 20), arena: &arena)
     return try DeviceWay.over(socket, arena: &arena)
   }
 }
@@ -148,9 +149,9 @@ public func cellmate_driver_error(
 public func cellmate_driver_step(_ driver: OpaquePointer?) -> cellmate_result {
   unsafe DriverObject.run(driver) { object throws(FaceError) in
     var hasMoved = false
-    if object.port.console.isThere {
+    if object.unit.console.isThere {
       do throws(QueueError) {
-        hasMoved = try object.port.console.value.driver.step()
+        hasMoved = try object.unit.console.value.driver.step()
       } catch { throw DriverObject.broken(error) }
     }
     object.publish()
@@ -188,14 +189,14 @@ public func cellmate_driver_wake_descriptor(_ driver: OpaquePointer?) -> cellmat
 public func cellmate_driver_pending(_ driver: OpaquePointer?) -> cellmate_result {
   unsafe DriverObject.run(driver) { object throws(FaceError) in
     do throws(QueueError) {
-      if object.port.block.isThere {
-        return cellmate_result(object.port.block.value.driver.inFlightCount)
+      if object.unit.block.isThere {
+        return cellmate_result(object.unit.block.value.driver.inFlightCount)
       }
-      if object.port.network.isThere {
-        return cellmate_result(try object.port.network.value.driver.unsentCount())
+      if object.unit.network.isThere {
+        return cellmate_result(try object.unit.network.value.driver.unsentCount())
       }
-      guard object.port.console.isThere, let port = object.port.console.value.port else { return 0 }
-      return cellmate_result(try object.port.console.value.driver.unsentCount(port: port))
+      guard object.unit.console.isThere, let port = object.unit.console.value.port else { return 0 }
+      return cellmate_result(try object.unit.console.value.driver.unsentCount(port: port))
     } catch { throw DriverObject.broken(error) }
   }
 }
@@ -213,8 +214,8 @@ public func cellmate_driver_count(
     var values = cellmate_driver_counters()
     values.notifications = object.way.notificationCount
     values.connections = object.connections
-    if object.port.block.isThere {
-      values.resubmitted = object.port.block.value.driver.counters.resubmitted
+    if object.unit.block.isThere {
+      values.resubmitted = object.unit.block.value.driver.counters.resubmitted
     }
     values.slowest_set_up = object.slowestSetUp
     unsafe ch_output(counters, &values, size)

@@ -37,19 +37,19 @@ public func cellmate_network_create(
   else { return Code.argument }
   let pairs = Int(pairs)
   let withheld = FeatureSet.withheld(without)
-  let plan = DriverPlan(slot: slot, memoryBytes: NetworkPort.memoryBytes(pairs: pairs))
+  let plan = DriverPlan(slot: slot, memoryBytes: NetworkUnit.memoryBytes(pairs: pairs))
   return unsafe DriverObject.create(link, plan, driver, error) { way, arena in
-    guard let made = NetworkPort(pairs: pairs, without: withheld, &way, arena: &arena) else {
+    guard let made = NetworkUnit(pairs: pairs, without: withheld, &way, arena: &arena) else {
       return nil
     }
-    return DriverPort(made)
+    return DriverUnit(made)
   }
 }
 
 extension DriverObject {
   /// Fails unless this is the driver of a network device.
   fileprivate func requireNetwork() throws(FaceError) {
-    guard port.network.isThere else { throw FaceError(Code.handle) }
+    guard unit.network.isThere else { throw FaceError(Code.handle) }
   }
 }
 
@@ -76,10 +76,10 @@ public func cellmate_network_info(
     values.is_link_up = now.isLinkUp ? 1 : 0
     values.mtu = UInt32(now.mtu)
     values.pairs = UInt32(now.pairs)
-    values.pairs_in_use = UInt32(object.port.network.value.pairs)
-    values.control_queue = Int32(object.port.network.value.controlIndex ?? -1)
-    values.frame_limit = UInt32(object.port.network.value.frameLimit)
-    values.packet_limit = UInt32(object.port.network.value.packetLimit)
+    values.pairs_in_use = UInt32(object.unit.network.value.pairs)
+    values.control_queue = Int32(object.unit.network.value.controlIndex ?? -1)
+    values.frame_limit = UInt32(object.unit.network.value.frameLimit)
+    values.packet_limit = UInt32(object.unit.network.value.packetLimit)
     unsafe ch_output(facts, &values, size)
     return Code.ok
   }
@@ -109,15 +109,15 @@ extension DriverObject {
   /// Copies one frame to the device; whether there was room.
   fileprivate mutating func send(_ frame: cellmate_frame) throws(FaceError) -> Bool {
     let length = unsafe Int(frame.length)
-    let limit = port.network.value.frameLimit
+    let limit = unit.network.value.frameLimit
     guard length >= NetFormat.etherSize, length <= limit else { throw FaceError(Code.argument) }
     let bytes = unsafe try readableBytes(frame.data, length)
     let offload = unsafe try checked(frame, bytes)
-    guard offload.segmentation != .none || length <= port.network.value.packetLimit else {
+    guard offload.segmentation != .none || length <= unit.network.value.packetLimit else {
       throw FaceError(Code.argument)
     }
     do throws(QueueError) {
-      return try port.network.value.driver.send(bytes, offload, pair: unsafe Int(frame.pair))
+      return try unit.network.value.driver.send(bytes, offload, pair: unsafe Int(frame.pair))
     } catch { throw Self.broken(error) }
   }
 
@@ -152,7 +152,7 @@ extension DriverObject {
     var pair = 0
     let count: Int
     do throws(QueueError) {
-      count = try port.network.value.receive(into: &room, &offload, pair: &pair)
+      count = try unit.network.value.receive(into: &room, &offload, pair: &pair)
     } catch { throw Self.broken(error) }
     guard count > 0 else { return false }
     let congestion: UInt8 = offload.hasECN ? NetHeader.congestion : 0
@@ -211,7 +211,7 @@ extension DriverObject {
   fileprivate mutating func tell(
     _ command: NetCommand, _ argument: UInt64, until deadline: UInt64
   ) throws(FaceError) {
-    guard port.network.value.driver.start(command, argument) else {
+    guard unit.network.value.driver.start(command, argument) else {
       throw .explained(
         Code.refused, "the device has no control queue for: \(Self.name(command))")
     }
@@ -219,7 +219,7 @@ extension DriverObject {
     while true {
       let answer: Bool?
       do throws(QueueError) {
-        answer = try port.network.value.driver.takeAnswer()
+        answer = try unit.network.value.driver.takeAnswer()
       } catch { throw Self.broken(error) }
       if let answer {
         guard answer else {
@@ -282,7 +282,7 @@ public func cellmate_network_carry(_ driver: OpaquePointer?) -> cellmate_result 
     if object.bridge.value.follow(now, address: object.address) { return 3 }
     let hasMoved: Bool
     do throws(QueueError) {
-      hasMoved = try object.bridge.value.carry(&object.port.network.value, object.features)
+      hasMoved = try object.bridge.value.carry(&object.unit.network.value, object.features)
     } catch { throw DriverObject.broken(error) }
     if let failure = object.bridge.value.end.failure {
       throw .explained(Code.gone, "the far end: \(failure.text)")
@@ -293,7 +293,7 @@ public func cellmate_network_carry(_ driver: OpaquePointer?) -> cellmate_result 
     // What is under way still gets out: the device is not told to stop before it has it.
     if object.bridge.value.hasEnded {
       do throws(QueueError) {
-        if try object.port.network.value.driver.unsentCount() == 0 { return 2 }
+        if try object.unit.network.value.driver.unsentCount() == 0 { return 2 }
       } catch { throw DriverObject.broken(error) }
     }
     object.bridge.value.end.arm()

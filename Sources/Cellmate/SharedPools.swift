@@ -120,7 +120,8 @@ struct SharedPools: ~Copyable {
       return nil
     }
     let range = Int(offset)..<Int(offset + length)
-    let isInside = Self.contains(window, range) || deviceWindow.map { Self.contains($0, range) } == true
+    let isInside =
+      Self.contains(window, range) || deviceWindow.map { Self.contains($0, range) } == true
     return isInside ? BufferSegment(offset: range.lowerBound, count: range.count) : nil
   }
 

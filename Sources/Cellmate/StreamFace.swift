@@ -20,7 +20,7 @@ public func cellmate_entropy_create(
   _ driver: UnsafeMutablePointer<OpaquePointer?>?, _ error: UnsafeMutablePointer<cellmate_error>?
 ) -> cellmate_result {
   guard let driver = unsafe driver, slot < UInt32(BlockLayout.slotCount), depth >= 1,
-    depth <= UInt32(DriverPort.entropyDepth), length >= 1, length <= 65536
+    depth <= UInt32(DriverUnit.entropyDepth), length >= 1, length <= 65536
   else { return Code.argument }
   let bytes = Int(depth * length)
   let plan = DriverPlan(slot: slot, memoryBytes: bytes)
@@ -29,7 +29,7 @@ public func cellmate_entropy_create(
       let port = EntropyDriver(
         depth: Int(depth), memory: memory, region: way.region, arena: &arena)
     else { return nil }
-    return DriverPort(port)
+    return DriverUnit(port)
   }
 }
 
@@ -39,13 +39,13 @@ public func cellmate_entropy_read(
   _ driver: OpaquePointer?, _ bytes: UnsafeMutableRawPointer?, _ length: Int
 ) -> cellmate_result {
   unsafe DriverObject.run(driver) { object throws(FaceError) in
-    guard object.port.entropy.isThere else { throw FaceError(Code.handle) }
+    guard object.unit.entropy.isThere else { throw FaceError(Code.handle) }
     var room = unsafe try writableBytes(bytes, length)
     let got: Int
     do throws(QueueError) {
-      got = try object.port.entropy.value.read(into: &room)
+      got = try object.unit.entropy.value.read(into: &room)
     } catch { throw DriverObject.broken(error) }
-    object.port.entropy.value.ask()
+    object.unit.entropy.value.ask()
     object.publish()
     if got == 0 { try require(object.lookCheaply(), Code.link) }
     return cellmate_result(got)
@@ -88,23 +88,23 @@ public func cellmate_console_create(
     port < Int32(ConsoleFormat.portLimit)
   else { return Code.argument }
   let port = port < 0 ? nil : Int(port)
-  let plan = DriverPlan(slot: slot, memoryBytes: ConsolePort.memoryBytes(port: port))
+  let plan = DriverPlan(slot: slot, memoryBytes: ConsoleUnit.memoryBytes(port: port))
   return unsafe DriverObject.create(link, plan, driver, error) { way, arena in
-    guard let made = ConsolePort(port: port, &way, arena: &arena) else { return nil }
-    return DriverPort(made)
+    guard let made = ConsoleUnit(port: port, &way, arena: &arena) else { return nil }
+    return DriverUnit(made)
   }
 }
 
 extension DriverObject {
   /// Fails unless this is the driver of a console.
   fileprivate func requireConsole() throws(FaceError) {
-    guard port.console.isThere else { throw FaceError(Code.handle) }
+    guard unit.console.isThere else { throw FaceError(Code.handle) }
   }
 
   /// The console's port in use.
   fileprivate mutating func usedPort() throws(FaceError) -> Int {
     try requireConsole()
-    guard let used = port.console.value.port else { throw FaceError(Code.order) }
+    guard let used = unit.console.value.port else { throw FaceError(Code.order) }
     return used
   }
 }
@@ -121,23 +121,23 @@ public func cellmate_console_port(
     let result = unsafe ch_can_output(facts, size)
     try require(result == Code.ok, result)
     // Another size is kept for each port that the driver has books of.
-    let known = object.port.console.value.driver.layout.ports
+    let known = object.unit.console.value.driver.layout.ports
     guard let facts = unsafe facts, port < UInt32(known) else { throw FaceError(Code.argument) }
     let index = Int(port)
     var values = cellmate_console_facts()
-    values.port_count = UInt32(object.port.console.value.portCount)
-    values.is_multiport = object.port.console.value.isMultiport ? 1 : 0
-    values.is_present = object.port.console.value.driver.isAdded(port: index) ? 1 : 0
-    values.is_console = object.port.console.value.driver.isConsole(port: index) ? 1 : 0
-    values.is_open = object.port.console.value.driver.isHostOpen(port: index) ? 1 : 0
-    let seen = object.port.console.value.size(
+    values.port_count = UInt32(object.unit.console.value.portCount)
+    values.is_multiport = object.unit.console.value.isMultiport ? 1 : 0
+    values.is_present = object.unit.console.value.driver.isAdded(port: index) ? 1 : 0
+    values.is_console = object.unit.console.value.driver.isConsole(port: index) ? 1 : 0
+    values.is_open = object.unit.console.value.driver.isHostOpen(port: index) ? 1 : 0
+    let seen = object.unit.console.value.size(
       port: index, object.features, object.configuration)
     values.columns = seen.columns
     values.rows = seen.rows
-    let count = min(object.port.console.value.driver.nameCount(port: index), 64)
+    let count = min(object.unit.console.value.driver.nameCount(port: index), 64)
     unsafe withUnsafeMutableBytes(of: &values.name) { name in
       for place in 0..<count {
-        unsafe name[place] = object.port.console.value.driver.nameByte(port: index, at: place)
+        unsafe name[place] = object.unit.console.value.driver.nameByte(port: index, at: place)
       }
     }
     unsafe ch_output(facts, &values, size)
@@ -154,7 +154,7 @@ public func cellmate_console_read(
     let port = try object.usedPort()
     var room = unsafe try writableBytes(bytes, length)
     do throws(QueueError) {
-      let got = try object.port.console.value.driver.read(port: port, into: &room)
+      let got = try object.unit.console.value.driver.read(port: port, into: &room)
       object.publish()
       return cellmate_result(got)
     } catch { throw DriverObject.broken(error) }
@@ -170,7 +170,7 @@ public func cellmate_console_write(
     let port = try object.usedPort()
     let given = unsafe try readableBytes(bytes, length)
     do throws(QueueError) {
-      let put = try object.port.console.value.driver.write(port: port, given)
+      let put = try object.unit.console.value.driver.write(port: port, given)
       object.publish()
       return cellmate_result(put)
     } catch { throw DriverObject.broken(error) }

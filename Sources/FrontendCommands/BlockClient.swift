@@ -113,7 +113,8 @@ public struct BlockClient: ~Copyable {
     self.driver = driver
   }
 
-  static func makeDriver(_ place: FrontendPlace, _ depth: Int) throws(ClientError) -> LibraryDriver {
+  static func makeDriver(_ place: FrontendPlace, _ depth: Int) throws(ClientError) -> LibraryDriver
+  {
     do throws(ClientError) {
       return unsafe try LibraryDriver(place) { link, block, error in
         unsafe cellmate_block_create(link, place.slot, UInt32(depth), block, error)

@@ -252,8 +252,7 @@ public struct BlockTool: Sendable {
     try tool.run(count: times, isJSON: given.has("json"))
   }
 
-  private func roundTrip(_ client: inout BlockClient) throws(ClientError)
-  {
+  private func roundTrip(_ client: inout BlockClient) throws(ClientError) {
     let times: Int
     do throws(UsageError) {
       times = Int(try given.number("count", in: 1...10_000_000, default: 2000))
@@ -329,7 +328,7 @@ public struct BlockTool: Sendable {
     }
   }
 
-  /// - Parameter rewritten: bytes of it that were moved again, because a back-end may have lost them.
+  /// - Parameter rewritten: bytes that were moved again, because a back-end may have lost them.
   private func show(_ report: TransferReport, rewritten: UInt64 = 0) {
     let moved = report.bytes - rewritten
     let rate = Double(moved) / (Double(max(1, report.nanoseconds)) / 1e9) / 1e6

@@ -92,7 +92,8 @@ public struct ConsoleTool: Sendable {
     let (isPresent, isConsole) = (port.is_present != 0, port.is_console != 0)
     var name = ""
     unsafe withUnsafeBytes(of: &port.name) { bytes in
-      for unsafe byte in unsafe bytes {
+      for index in 0..<bytes.count {
+        let byte = unsafe bytes[index]
         if byte == 0 { break }
         // A name comes from the back-end: nothing of it may move the cursor or end a string.
         let isPlain = byte > 31 && byte < 127 && byte != 34 && byte != 92

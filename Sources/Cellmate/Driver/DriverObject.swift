@@ -14,7 +14,7 @@ struct DriverObject: HandleObject, ~Copyable {
   static var kind: HandleKind { .driver }
   let memory: ObjectMemory
   var way: DeviceWay
-  var port: DriverPort
+  var unit: DriverUnit
   /// What a network device's frames are carried to and from; `nil` where the caller does it.
   var bridge = Slot<FrameBridge>()
   /// The address the device was asked to have; `nil` for its own.
@@ -37,11 +37,11 @@ struct DriverObject: HandleObject, ~Copyable {
   /// Looks since the last one that cost a call of the kernel.
   private var idleLooks: UInt32 = 0
 
-  init(_ memory: ObjectMemory, _ way: consuming DeviceWay, _ port: consuming DriverPort) {
+  init(_ memory: ObjectMemory, _ way: consuming DeviceWay, _ unit: consuming DriverUnit) {
     self.memory = memory
     wakeDescriptor = way.wakeDescriptor
     self.way = way
-    self.port = port
+    self.unit = unit
   }
 
   // MARK: Set-up
@@ -50,7 +50,7 @@ struct DriverObject: HandleObject, ~Copyable {
   /// called in any state.
   mutating func connect(until deadline: UInt64) throws(FaceError) {
     isRunning = false
-    port.end()
+    unit.end()
     if connections > 0 { try way.waitForBackend(until: deadline) }
     let seen = way.now
     while true {
@@ -58,7 +58,7 @@ struct DriverObject: HandleObject, ~Copyable {
         try setUp(until: deadline)
         break
       } catch {
-        port.end()
+        unit.end()
         switch error {
         case .lost:
           guard way.now < deadline else {
@@ -75,30 +75,33 @@ struct DriverObject: HandleObject, ~Copyable {
   }
 
   private mutating func setUp(until deadline: UInt64) throws(WayError) {
-    features = try way.negotiate(port.kind, wanted: port.wanted(way), until: deadline)
+    features = try way.negotiate(unit.kind, wanted: unit.wanted(way), until: deadline)
     try readConfiguration()
     var queues: UInt32
     do throws(FaceError) {
-      queues = try port.queues(features, configuration)
+      queues = try unit.queues(features, configuration)
     } catch { throw .failed(error) }
-    let size = port.queueSize
+    let size = unit.queueSize
     while queues != 0 {
       let index = queues.trailingZeroBitCount
       let queue = try way.makeQueue(index, size: size)
-      port.take(queue, at: index, features, configuration)
+      unit.take(queue, at: index, features, configuration)
       queues &= queues &- 1
     }
     try way.start()
-    port.begin(features)
+    unit.begin(features)
     publish()
   }
 
   private mutating func readConfiguration() throws(WayError) {
     var bytes = configuration
     var span = bytes.mutableSpan
-    try way.configuration(into: &span)
+    // A vhost-user back-end of another make answers for the bytes that its device has, or not at
+    // all.
+    var part = span._mutatingExtracting(0..<unit.configurationSize)
+    try way.configuration(into: &part)
     configuration = bytes
-    port.update(features, bytes)
+    unit.update(features, bytes)
   }
 
   /// Fails unless the device is set up.
@@ -110,14 +113,15 @@ struct DriverObject: HandleObject, ~Copyable {
 
   /// Shows the device what is new and notifies it if it asked for that.
   mutating func publish() {
-    var wanted = port.publish()
+    var wanted = unit.publish()
     while wanted != 0 {
       way.notify(queue: wanted.trailingZeroBitCount)
       wanted &= wanted &- 1
     }
   }
 
-  /// Looks at the back-end: whether the device still runs. What it has delivered can still be taken.
+  /// Looks at the back-end: whether the device still runs. What it has delivered can still be
+  /// taken.
   mutating func look() -> Bool {
     guard isRunning else { return false }
     switch way.look() {
@@ -148,16 +152,16 @@ struct DriverObject: HandleObject, ~Copyable {
   mutating func sleep(until deadline: UInt64, spin: UInt64) -> WaitOutcome {
     guard isRunning else { return .event }
     if spin > 0, spins(for: spin) { return .event }
-    port.arm()
+    unit.arm()
     way.prepareToSleep()
-    let isAwaited = port.hasCompletion ? true : hasNews()
+    let isAwaited = unit.hasCompletion ? true : hasNews()
     if isAwaited {
       way.stayAwake()
-      port.suppress()
+      unit.suppress()
       return .event
     }
     let outcome = way.sleep(until: deadline)
-    port.suppress()
+    unit.suppress()
     return outcome
   }
 
@@ -166,7 +170,7 @@ struct DriverObject: HandleObject, ~Copyable {
     let start = way.now
     while true {
       for _ in 0..<32 {
-        if port.hasCompletion { return true }
+        if unit.hasCompletion { return true }
         Ordering.spinHint()
       }
       if way.now - start >= time { return false }
@@ -184,7 +188,7 @@ struct DriverObject: HandleObject, ~Copyable {
 
   /// Leaves on purpose.
   consuming func takeDown() {
-    port.end()
+    unit.end()
     way.leave()
   }
 }

@@ -63,7 +63,7 @@ struct FrameBridge: ~Copyable {
 
   /// Carries some frames both ways; whether there were any.
   mutating func carry(
-    _ port: inout NetworkPort, _ features: FeatureSet
+    _ port: inout NetworkUnit, _ features: FeatureSet
   ) throws(QueueError) -> Bool {
     let isOut = try takeOut(&port)
     let isIn = try takeIn(&port, features)
@@ -71,7 +71,7 @@ struct FrameBridge: ~Copyable {
   }
 
   /// From the device to the end.
-  private mutating func takeOut(_ port: inout NetworkPort) throws(QueueError) -> Bool {
+  private mutating func takeOut(_ port: inout NetworkUnit) throws(QueueError) -> Bool {
     guard end.flush() else { return false }
     var moved = 0
     while moved < Self.burst {
@@ -96,7 +96,7 @@ struct FrameBridge: ~Copyable {
 
   /// From the end to the device.
   private mutating func takeIn(
-    _ port: inout NetworkPort, _ features: FeatureSet
+    _ port: inout NetworkUnit, _ features: FeatureSet
   ) throws(QueueError) -> Bool {
     var moved = 0
     while moved < Self.burst {
@@ -197,7 +197,7 @@ struct OutgoingFrame {
 
   /// Gives the device the frame, or the next segment of it; whether it had room.
   mutating func sendNext(
-    _ port: inout NetworkPort
+    _ port: inout NetworkUnit
   ) throws(QueueError) -> Bool {
     let pairs = port.pairs
     let flow = pairs > 1 ? whole.bytes.withSpan(0..<whole.count) { FrameLayers($0)?.flow($0) } : 0

@@ -4,7 +4,7 @@ import VirtioDevice
 import Virtqueue
 
 /// The driver of a disk with its buffers.
-struct BlockPort: ~Copyable {
+struct BlockUnit: ~Copyable {
   /// The driver itself.
   var driver: BlockDriver
   /// Requests at once.

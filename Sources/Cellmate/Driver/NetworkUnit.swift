@@ -6,7 +6,7 @@ import Virtqueue
 
 /// The network driver: as many queue pairs as it was told, and a control queue where the device has
 /// one.
-struct NetworkPort: ~Copyable {
+struct NetworkUnit: ~Copyable {
   /// The driver itself.
   var driver: NetDriver
   /// What is asked for, when it is offered.

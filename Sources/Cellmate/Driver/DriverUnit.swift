@@ -18,37 +18,40 @@ func entries(holding count: Int) -> QueueSize {
 ///
 /// Exactly one is there. They stay where they are: a value that cannot be copied can only be moved
 /// out of an enumeration and back.
-struct DriverPort: ~Copyable {
-  var block = Slot<BlockPort>()
+struct DriverUnit: ~Copyable {
+  var block = Slot<BlockUnit>()
   var entropy = Slot<EntropyDriver>()
-  var console = Slot<ConsolePort>()
-  var network = Slot<NetworkPort>()
+  var console = Slot<ConsoleUnit>()
+  var network = Slot<NetworkUnit>()
 
-  init(_ block: consuming BlockPort) { self.block = Slot(block) }
+  init(_ block: consuming BlockUnit) { self.block = Slot(block) }
   init(_ entropy: consuming EntropyDriver) { self.entropy = Slot(entropy) }
-  init(_ console: consuming ConsolePort) { self.console = Slot(console) }
-  init(_ network: consuming NetworkPort) { self.network = Slot(network) }
+  init(_ console: consuming ConsoleUnit) { self.console = Slot(console) }
+  init(_ network: consuming NetworkUnit) { self.network = Slot(network) }
 
   /// Requests of an entropy driver at once, at most.
   static var entropyDepth: Int { 64 }
 
   /// What it drives.
   var kind: DeviceKind {
-    if block.isThere { return BlockPort.kind }
+    if block.isThere { return BlockUnit.kind }
     if entropy.isThere { return DeviceKind(id: EntropyFormat.deviceID, name: "an entropy device") }
-    return console.isThere ? ConsolePort.kind : NetworkPort.kind
+    return console.isThere ? ConsoleUnit.kind : NetworkUnit.kind
   }
 
   /// Features it uses when they are offered.
   func wanted(_ way: borrowing DeviceWay) -> FeatureSet {
-    if block.isThere { return BlockPort.wanted(way) }
-    if console.isThere { return ConsolePort.wanted }
+    if block.isThere { return BlockUnit.wanted(way) }
+    if console.isThere { return ConsoleUnit.wanted }
     return network.isThere ? network.value.wanted : .eventIndex
   }
 
+  /// Bytes of the configuration space that are read.
+  var configurationSize: Int { block.isThere ? BlockConfiguration.size : 64 }
+
   /// Entries of each of its queues.
   var queueSize: QueueSize {
-    if block.isThere { return entries(holding: BlockPort.entries(block.value.depth)) }
+    if block.isThere { return entries(holding: BlockUnit.entries(block.value.depth)) }
     if console.isThere { return entries(holding: console.value.driver.layout.queueSize) }
     if network.isThere { return entries(holding: network.value.driver.layout.queueSize) }
     return entries(holding: Self.entropyDepth)
@@ -71,7 +74,7 @@ struct DriverPort: ~Copyable {
     if block.isThere {
       do throws(BlockDriverError) {
         try block.value.driver.attach(
-          queue: queue, configuration: BlockPort.configuration(configuration, features),
+          queue: queue, configuration: BlockUnit.configuration(configuration, features),
           features: features)
       } catch { preconditionFailure("the ring holds every request") }
     } else if console.isThere {
@@ -101,7 +104,7 @@ struct DriverPort: ~Copyable {
   /// The configuration space was read again.
   mutating func update(_ features: FeatureSet, _ configuration: InlineArray<64, UInt8>) {
     guard block.isThere else { return }
-    block.value.driver.update(configuration: BlockPort.configuration(configuration, features))
+    block.value.driver.update(configuration: BlockUnit.configuration(configuration, features))
   }
 
   /// Shows the device everything new; the queues that want to be notified, one bit each.

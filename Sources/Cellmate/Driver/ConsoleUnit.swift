@@ -5,7 +5,7 @@ import VirtioDevice
 import Virtqueue
 
 /// The console driver with one port in use, or with none for a list of all.
-struct ConsolePort: ~Copyable {
+struct ConsoleUnit: ~Copyable {
   /// The driver itself.
   var driver: ConsoleDriver
   /// The port in use.
