@@ -182,6 +182,13 @@ let programs: [Target] = [
       "LinkNames", "ToolSupport",
     ],
     swiftSettings: strict),
+  .target(
+    name: "BoardCommands",
+    dependencies: [
+      "CCellmate", "CDevice", "CLinux", "CService", "CommandOptions", "LinkFormat", "LinkNames",
+      "LinuxPCI", "LinuxSupport", "ToolSupport",
+    ],
+    swiftSettings: strict),
   .executableTarget(
     name: "ivshmem-backend", dependencies: ["CLinux", "CommandOptions", "LinuxRuntime"],
     swiftSettings: strict),
@@ -194,7 +201,10 @@ let programs: [Target] = [
     swiftSettings: strict),
   .executableTarget(
     name: "ivshmem",
-    dependencies: ["Cellmate", "CLinux", "CommandOptions", "FrontendCommands", "LinuxRuntime"],
+    dependencies: [
+      "CLinux", "CommandOptions", "BoardCommands", "Cellmate", "FrontendCommands", "LinuxSupport",
+      "ToolSupport",
+    ],
     swiftSettings: strict),
 ]
 
@@ -317,7 +327,8 @@ let tests: [Target] = [
     name: "LinuxPCITests",
     dependencies: [
       "CLinux", "LinuxSupport", "SharedMemory", "IVShmem", "LinuxPCI", "LinuxUIO", "LinuxVFIO",
-      "VirtioTransport", "CommandOptions", "LinuxRuntime",
+      "VirtioTransport", "CommandOptions", "LinuxRuntime", "BoardCommands", "Cellmate",
+      "ToolSupport",
     ],
     swiftSettings: strict),
   .testTarget(name: "HouseRulesTests", swiftSettings: strict),

@@ -45,6 +45,16 @@ void cd_load_words(const volatile void *base, size_t offset, void *out, size_t c
   }
 }
 
+uint32_t cd_load32(const volatile void *base, size_t offset) {
+  return __atomic_load_n((const volatile uint32_t *)((const volatile char *)base + offset),
+                         __ATOMIC_ACQUIRE);
+}
+
+uint64_t cd_load64(const volatile void *base, size_t offset) {
+  return __atomic_load_n((const volatile uint64_t *)((const volatile char *)base + offset),
+                         __ATOMIC_ACQUIRE);
+}
+
 long cd_device_number(int fd, unsigned *_Nonnull major_number, unsigned *_Nonnull minor_number) {
   struct stat s;
   if (fstat(fd, &s) < 0) return -errno;

@@ -29,6 +29,19 @@ public enum WindowError: Error, Equatable, Sendable {
   }
 }
 
+/// Whole words of a mapping, each loaded once, as bytes.
+///
+/// - Parameter offset: where they begin; as `count` a multiple of 4, and inside the mapping.
+@unsafe
+public func loadedWords(_ base: UnsafeRawPointer, _ offset: Int, _ count: Int) -> [UInt8] {
+  var bytes = [UInt8](repeating: 0, count: count)
+  unsafe bytes.withUnsafeMutableBytes { buffer in
+    guard let to = buffer.baseAddress else { return }
+    unsafe cd_load_words(base, offset, to, count)
+  }
+  return bytes
+}
+
 /// A range of a function, mapped read-only through sysfs: no driver and no device node takes part,
 /// so nothing happens to the device when it is closed.
 @safe
@@ -84,13 +97,8 @@ public struct FunctionWindow: ~Copyable {
     guard offset >= 0, size > 0, offset & 3 == 0, size & 3 == 0, offset <= count - size else {
       return []
     }
-    var bytes = [UInt8](repeating: 0, count: size)
-    unsafe bytes.withUnsafeMutableBytes { buffer in
-      guard let to = buffer.baseAddress else { return }
-      // SAFETY: the range was checked, and the mapping lives as long as this value.
-      unsafe cd_load_words(base, offset, to, size)
-    }
-    return bytes
+    // SAFETY: the range was checked, and the mapping lives as long as this value.
+    return unsafe loadedWords(base, offset, size)
   }
 }
 

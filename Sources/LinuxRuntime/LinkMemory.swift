@@ -40,44 +40,6 @@ struct LinkMemory: Sendable {
   }
 }
 
-/// Where a queue's rings lie, as its driver has said.
-struct RingPlace: Equatable, Sendable {
-  let slot: Int
-  let queue: Int
-  let size: UInt32
-  let descriptors: UInt64
-  let available: UInt64
-  let used: UInt64
-
-  var json: String {
-    var object = JSONObject()
-    object.add("slot", number: slot)
-    object.add("queue", number: queue)
-    object.add("size", number: size)
-    object.add("descriptors", number: descriptors)
-    object.add("available", number: available)
-    object.add("used", number: used)
-    return object.text
-  }
-
-  /// The places of an answer to `rings`.
-  static func parse(_ text: String) -> [RingPlace] {
-    text.split(separator: "{").dropFirst().compactMap { part in
-      let part = String(part)
-      guard let slot = JSONField.number("slot", part), slot < 8,
-        let queue = JSONField.number("queue", part), queue < 65536,
-        let size = JSONField.number("size", part), size <= 32768,
-        let descriptors = JSONField.number("descriptors", part),
-        let available = JSONField.number("available", part),
-        let used = JSONField.number("used", part)
-      else { return nil }
-      return RingPlace(
-        slot: Int(slot), queue: Int(queue), size: UInt32(size), descriptors: descriptors,
-        available: available, used: used)
-    }
-  }
-}
-
 /// Copies whole words, each loaded once, without unaligned accesses; `nil` when the range is not
 /// a range of words below `limit`.
 func loadWords(_ region: SharedRegion, _ offset: Int, _ count: Int, limit: Int) -> [UInt8]? {

@@ -1,9 +1,10 @@
 // ivshmem: the board tool. It only composes.
+import BoardCommands
 import CLinux
 import CommandOptions
 import FrontendCommands
-import LinuxRuntime
 import LinuxSupport
+import ToolSupport
 
 /// A line of the list of commands.
 func entry(_ page: HelpPage) -> String {

@@ -1,8 +1,9 @@
 import CommandOptions
 import Foundation
 import Testing
+import ToolSupport
 
-@testable import LinuxRuntime
+@testable import BoardCommands
 
 /// Decoders and formats, with input that nobody should believe.
 @Suite struct LookTests {

@@ -17,6 +17,10 @@ long cd_map_at(void *_Nonnull at, size_t size, int writable, int fd, uint64_t of
 // count are multiples of 4. Registers bear nothing else, and other memory is not torn inside a word.
 void cd_load_words(
     const volatile void *_Nonnull base, size_t offset, void *_Nonnull out, size_t count);
+// One 32-bit or 64-bit word of a mapping; offset is a multiple of its size. What was stored before it
+// by whoever stored it is visible afterwards.
+uint32_t cd_load32(const volatile void *_Nonnull base, size_t offset);
+uint64_t cd_load64(const volatile void *_Nonnull base, size_t offset);
 // Major and minor number of the device behind fd; -ENODEV when it is none.
 long cd_device_number(int fd, unsigned *_Nonnull major, unsigned *_Nonnull minor);
 // 1 when path is a folder.

@@ -1,7 +1,9 @@
 import CommandOptions
-import IVShmem
+import LinkFormat
+import LinkNames
 import LinuxPCI
 import LinuxSupport
+import ToolSupport
 
 /// `ivshmem info BDF`: all that can be known of a device without its node.
 struct InfoTool {

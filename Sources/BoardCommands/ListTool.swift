@@ -2,6 +2,7 @@ import CLinux
 import CommandOptions
 import LinuxPCI
 import LinuxSupport
+import ToolSupport
 
 /// `ivshmem list`: every ivshmem device of this system, from sysfs; no node is opened.
 struct ListTool {

@@ -1,5 +1,6 @@
-import IVShmem
+import LinkFormat
 import LinuxPCI
+import ToolSupport
 
 /// A device for people and for scripts: the same facts, twice.
 struct DeviceDescription {

@@ -1,7 +1,9 @@
 import CLinux
 import CommandOptions
+import LinkNames
 import LinuxPCI
 import LinuxSupport
+import ToolSupport
 
 /// `ivshmem bind` and `ivshmem unbind`: gives a device to a driver, or takes it away.
 struct BindTool {

@@ -2,6 +2,7 @@ import CLinux
 import CService
 public import CommandOptions
 import LinuxSupport
+import ToolSupport
 
 /// `ivshmem backend`: asks a running back-end process over its control socket.
 public struct ControlTool: Sendable {
@@ -36,7 +37,7 @@ public struct ControlTool: Sendable {
     switch given.arguments[0] {
     case "carrier":
       guard ["up", "down"].contains(given.arguments[1]),
-        NetworkSpecification.address(given.arguments[2]) != nil
+        isNetworkAddress(given.arguments[2])
       else {
         throw UsageError("backend carrier: expected up|down ADDRESS, as in up 02:00:00:00:00:01")
       }
@@ -86,4 +87,13 @@ public struct ControlTool: Sendable {
     writeOutput(text)
     return 0
   }
+}
+
+/// Whether a text is a network address as people write it, `02:00:00:00:00:01`.
+func isNetworkAddress(_ text: String) -> Bool {
+  let parts = text.split(separator: ":", omittingEmptySubsequences: false)
+  return parts.count == 6
+    && parts.allSatisfy { part in
+      part.utf8.count == 2 && !part.utf8.contains(43) && UInt8(part, radix: 16) != nil
+    }
 }

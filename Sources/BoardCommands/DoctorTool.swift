@@ -1,6 +1,7 @@
 import CommandOptions
 import LinuxPCI
 import LinuxSupport
+import ToolSupport
 
 /// `ivshmem doctor`: what is wrong with this board's set-up.
 struct DoctorTool {

@@ -1,8 +1,9 @@
 import CLinux
 import CommandOptions
-import IVShmem
+import LinkFormat
+import LinkNames
 import LinuxSupport
-import VirtioTransport
+import ToolSupport
 
 /// `ivshmem ping LINK`: doorbell round trips between two peers.
 struct PingTool {
@@ -66,12 +67,12 @@ struct PingTool {
 
   func run() throws(ClientError) -> Int32 {
     let side: LinkSide = isAnswering ? .backEnd : .frontEnd
-    let platform: HostPlatform
+    let joined: RawLink
     do throws(UsageError) {
-      platform = try openPeer(link, side: side)
+      joined = try RawLink.join(given.arguments[0], side: side)
     } catch { throw .usage(error) }
-    let own = platform.peerID
-    let geometry = platform.geometry
+    let own = joined.peerID
+    let geometry = joined.geometry
     let peer =
       link.other == nil && geometry.maxPeers == 2
       ? PeerID(1 - min(1, own.rawValue)) : link.partner(side, own: own)
@@ -80,13 +81,13 @@ struct PingTool {
         UsageError("ping \(link.text): \(peer.rawValue) is no other peer of the link; give other=N")
       )
     }
-    guard vector.rawValue < platform.vectorCount else {
+    guard vector.rawValue < joined.vectorCount else {
       throw .usage(
         UsageError(
-          "--vector \(vector.rawValue): the link has \(platform.vectorCount) vectors, from 0"))
+          "--vector \(vector.rawValue): the link has \(joined.vectorCount) vectors, from 0"))
     }
-    cl_catch_stop(platform.localWake.descriptor)
-    var rounds = PingRounds(platform, peer: peer, patience: patience)
+    cl_catch_stop(joined.wakeDescriptor)
+    var rounds = PingRounds(joined, peer: peer, patience: patience)
     if isAnswering { return try answer(&rounds, own, peer) }
     let wanted = count ?? 1000
     let result = rounds.ask(count: wanted, vector: vector, intervalNanoseconds: interval)
@@ -96,7 +97,7 @@ struct PingTool {
   }
 
   private func answer(
-    _ rounds: inout PingRounds<HostPlatform>, _ own: PeerID, _ peer: PeerID
+    _ rounds: inout PingRounds, _ own: PeerID, _ peer: PeerID
   ) throws(ClientError) -> Int32 {
     if !given.has("json") {
       writeOutput("\(link.text): peer \(own.rawValue) answers peer \(peer.rawValue)\n")

@@ -1,6 +1,7 @@
 import CommandOptions
 import LinuxPCI
 import LinuxSupport
+public import ToolSupport
 
 /// The verbs of `ivshmem` that look at a board and its devices.
 public enum BoardTool: Sendable, CaseIterable {

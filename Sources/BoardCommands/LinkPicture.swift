@@ -1,9 +1,7 @@
 import CommandOptions
-import IVShmem
-import SharedMemory
-import SiemensDialect
-import VirtioDevice
-import VirtioTransport
+import LinkFormat
+import LinkNames
+import ToolSupport
 
 /// What a link's memory says at one moment, decoded from copies; nothing of it is believed.
 struct LinkPicture {
@@ -143,8 +141,8 @@ struct LinkPicture {
     let registers = Words(Array(device.bytes[own(.registers)..<own(.registers) + 256]))
     return Device(
       slot: slot, type: type, queueCount: count,
-      status: registers.word32(MMIORegister.status.rawValue),
-      generation: registers.word32(MMIORegister.configurationGeneration.rawValue),
+      status: registers.word32(MMIOOffset.status),
+      generation: registers.word32(MMIOOffset.configurationGeneration),
       request: driver.word64(its(.request)), acknowledgement: device.word64(own(.acknowledgement)),
       operation: driver.word32(its(.operation)), offset: driver.word32(its(.offset)),
       value: driver.word64(its(.value)), result: device.word32(own(.result)),
@@ -155,8 +153,14 @@ struct LinkPicture {
   }
 }
 
+/// Registers that the mirror of a device shows (VIRTIO 1.4, 4.2.2).
+enum MMIOOffset {
+  static var status: Int { 0x70 }
+  static var configurationGeneration: Int { 0xfc }
+}
+
 /// The bits of a word that have names, joined by `+`; the rest in hexadecimal.
-func bitNames(_ value: UInt32, _ names: [(UInt32, String)]) -> String {
+func bitNames(_ value: UInt32, _ names: [(bit: UInt32, name: String)]) -> String {
   var rest = value
   var found: [String] = []
   for (bit, name) in names where value & bit != 0 {
@@ -178,13 +182,13 @@ func statusText(_ status: UInt32) -> String {
     ])
 }
 
-/// An extended status of the native protocol in words.
-func extendedStatusText(_ status: UInt32) -> String {
-  bitNames(
-    status,
-    [
-      (ExtendedStatus.present.rawValue, "present"), (ExtendedStatus.blocked.rawValue, "blocked"),
-      (ExtendedStatus.busy.rawValue, "busy"), (ExtendedStatus.quiescing.rawValue, "quiescing"),
-      (ExtendedStatus.error.rawValue, "error"), (ExtendedStatus.goingAway.rawValue, "goingAway"),
-    ])
+/// An extended status of the native protocol (docs/protocol.md) in words.
+func extendedStatusText(_ status: UInt32) -> String { bitNames(status, extendedStatusNames) }
+
+/// The bits of an extended status.
+var extendedStatusNames: [(bit: UInt32, name: String)] {
+  [
+    (1, "present"), (2, "blocked"), (4, "busy"), (8, "quiescing"), (16, "error"),
+    (32, "goingAway"),
+  ]
 }

@@ -1,7 +1,6 @@
-import IVShmem
+import LinkFormat
 import LinuxPCI
-import SiemensDialect
-import VirtioTransport
+import ToolSupport
 
 /// The parts of a peek as lines and as JSON.
 enum PeekText {

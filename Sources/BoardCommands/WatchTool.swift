@@ -1,8 +1,9 @@
 import CLinux
 import CommandOptions
-import IVShmem
+import LinkFormat
 import LinuxPCI
 import LinuxSupport
+import ToolSupport
 
 /// `ivshmem watch LINK`: states, interrupts, indices and counters as they change.
 struct WatchTool {

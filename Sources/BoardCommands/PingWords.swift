@@ -1,3 +1,5 @@
+import ToolSupport
+
 /// The states by which the two sides of a ping tell each other what they are doing: 12 bits that
 /// no other protocol of ours or of Linux uses, 4 bits of phase, 16 bits of content.
 ///

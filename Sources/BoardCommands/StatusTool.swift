@@ -1,11 +1,8 @@
 public import CommandOptions
-import IVShmem
+import LinkFormat
+import LinkNames
 import LinuxSupport
-import SharedMemory
-import SiemensDialect
-import SimulatorPeer
-import VirtioDevice
-import VirtioTransport
+import ToolSupport
 
 /// `ivshmem status`: shows a live link without disturbing it. Nothing is written: every mapping
 /// is read-only.
@@ -35,7 +32,7 @@ public struct StatusTool: Sendable {
 
   /// Looks once and prints.
   public func run() throws(UsageError) {
-    let observer = try observe()
+    let observer = try LinkObserver.open(link.text)
     if isSiemens(observer) { return showSiemens(observer) }
     let own = link.own(.backEnd)
     let plan: LinkPlan
@@ -48,7 +45,7 @@ public struct StatusTool: Sendable {
       describe(.backEnd, own, plan.deviceBlock, observer),
       describe(.frontEnd, partner, plan.driverBlock, observer),
     ]
-    let devices = (0..<BlockLayout.slotCount).compactMap { device($0, plan, observer.region) }
+    let devices = (0..<BlockLayout.slotCount).compactMap { device($0, plan, observer) }
     if isJSON {
       writeOutput(
         "{\"link\":\"\(link.name)\",\"placement\":\"\(plan.placement)\",\"sides\":["
@@ -66,26 +63,25 @@ public struct StatusTool: Sendable {
   private var partner: PeerID { link.partner(.backEnd, own: link.own(.backEnd)) }
 
   /// Whether one of the sides says that it speaks the Siemens dialect, or the operator does.
-  private func isSiemens(_ observer: borrowing SimulatorObserver) -> Bool {
+  private func isSiemens(_ observer: borrowing LinkObserver) -> Bool {
     if let dialect = link.dialect { return dialect == .siemens }
     for peer in [link.own(.backEnd), partner]
     where UInt32(peer.rawValue) < observer.geometry.maxPeers {
-      if observer.region.state(of: peer, in: observer.geometry) == SiemensHeader.ready {
+      if observer.state(of: peer) == SiemensHeader.ready {
         return true
       }
     }
     return false
   }
 
-  private func showSiemens(_ observer: borrowing SimulatorObserver) {
-    let region = observer.region
+  private func showSiemens(_ observer: borrowing LinkObserver) {
     let base = observer.geometry.readWrite.lowerBound
     var sides: [Fields] = []
     for side in [LinkSide.backEnd, .frontEnd] {
       let peer = side == .backEnd ? link.own(.backEnd) : partner
       guard UInt32(peer.rawValue) < observer.geometry.maxPeers else { continue }
       let counts = observer.interruptCounts(of: peer)
-      let state = region.state(of: peer, in: observer.geometry)
+      let state = observer.state(of: peer)
       sides.append([
         ("side", "\(side)"), ("peer", "\(peer.rawValue)"), ("state", hex(state)),
         ("live", state == SiemensHeader.ready ? "true" : "false"),
@@ -100,7 +96,7 @@ public struct StatusTool: Sendable {
         (.configurationGeneration, "configurationGeneration"),
       ]
       for (field, name) in fields {
-        header.append((name, hex(region.load32(base + field.rawValue))))
+        header.append((name, hex(observer.word32(base + field.rawValue))))
       }
     }
     if isJSON {
@@ -114,63 +110,50 @@ public struct StatusTool: Sendable {
     writeOutput(text)
   }
 
-  private func observe() throws(UsageError) -> SimulatorObserver {
-    guard case .simulator(let path) = link.place else {
-      throw UsageError(
-        "link \(link.name): a device that a program may have is not opened to look at it (closing"
-          + " it would end the link); ask its back-end's control socket, or see 'ivshmem info'")
-    }
-    do throws(SimulatorPeerError) {
-      return try SimulatorObserver(socketPath: path)
-    } catch { throw UsageError(explain(error, link.name, link.own(.backEnd))) }
-  }
-
   typealias Fields = [(name: String, value: String)]
 
   private func describe(
-    _ side: LinkSide, _ peer: PeerID, _ block: Int, _ observer: borrowing SimulatorObserver
+    _ side: LinkSide, _ peer: PeerID, _ block: Int, _ observer: borrowing LinkObserver
   ) -> Fields {
-    let region = observer.region
-    let state = region.state(of: peer, in: observer.geometry)
+    let state = observer.state(of: peer)
     let hello = Hello(
-      rawValue: region.load64Acquiring(block + BlockLayout.Header.hello.rawValue))
-    let status = ExtendedStatus(
-      rawValue: region.load32(block + BlockLayout.Header.extendedStatus.rawValue))
-    let names: [(ExtendedStatus, String)] = [
-      (.present, "present"), (.blocked, "blocked"), (.busy, "busy"), (.quiescing, "quiescing"),
-      (.error, "error"), (.goingAway, "goingAway"),
-    ]
+      rawValue: observer.word64(block + BlockLayout.Header.hello.rawValue))
+    let status = observer.word32(block + BlockLayout.Header.extendedStatus.rawValue)
     let isLive = state == side.stateValue
-    let reason = region.load32(block + BlockLayout.Header.reason.rawValue)
+    let reason = observer.word32(block + BlockLayout.Header.reason.rawValue)
     let counts = observer.interruptCounts(of: peer)
     return [
       ("side", "\(side)"), ("peer", "\(peer.rawValue)"), ("state", hex(state)),
       ("live", isLive ? "true" : "false"), ("epoch", hex(hello.own?.rawValue ?? 0)),
       ("echo", hex(hello.echo?.rawValue ?? 0)),
-      ("status", names.filter { status.contains($0.0) }.map { $0.1 }.joined(separator: "+")),
+      (
+        "status",
+        extendedStatusNames.filter { status & $0.bit != 0 }.map { $0.name }.joined(separator: "+")
+      ),
       ("reason", LinkReason(rawValue: reason).map { "\($0)" } ?? hex(reason)),
       ("delivered", "\(counts.delivered)"), ("dropped", "\(counts.dropped)"),
     ]
   }
 
-  private func device(_ slot: Int, _ plan: LinkPlan, _ region: SharedRegion) -> Fields? {
+  private func device(_ slot: Int, _ plan: LinkPlan, _ observer: borrowing LinkObserver) -> Fields?
+  {
     let base = plan.deviceBlock + BlockLayout.deviceSlot(slot)
-    let type = region.load32(base + BlockLayout.DeviceSlot.deviceID.rawValue)
+    let type = observer.word32(base + BlockLayout.DeviceSlot.deviceID.rawValue)
     guard type != 0 else { return nil }
     let registers = base + BlockLayout.DeviceSlot.registers.rawValue
-    let queues = min(region.load32(base + BlockLayout.DeviceSlot.queueCount.rawValue), 32)
+    let queues = min(observer.word32(base + BlockLayout.DeviceSlot.queueCount.rawValue), 32)
     let driver = plan.driverBlock + BlockLayout.driverSlot(slot)
     func counters(_ start: Int) -> String {
-      (0..<Int(queues)).map { "\(region.load32(start + 4 * $0))" }.joined(separator: "/")
+      (0..<Int(queues)).map { "\(observer.word32(start + 4 * $0))" }.joined(separator: "/")
     }
     return [
       ("slot", "\(slot)"), ("device", "\(type)"),
-      ("deviceStatus", hex(region.load32(registers + MMIORegister.status.rawValue))),
+      ("deviceStatus", hex(observer.word32(registers + MMIOOffset.status))),
       ("queues", "\(queues)"),
-      ("request", hex(region.load64(driver + BlockLayout.DriverSlot.request.rawValue))),
+      ("request", hex(observer.word64(driver + BlockLayout.DriverSlot.request.rawValue))),
       (
         "acknowledgement",
-        hex(region.load64(base + BlockLayout.DeviceSlot.acknowledgement.rawValue))
+        hex(observer.word64(base + BlockLayout.DeviceSlot.acknowledgement.rawValue))
       ),
       ("toDevice", counters(driver + BlockLayout.DriverSlot.counters.rawValue)),
       ("toDriver", counters(base + BlockLayout.DeviceSlot.counters.rawValue)),

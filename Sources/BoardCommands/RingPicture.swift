@@ -1,3 +1,5 @@
+import ToolSupport
+
 /// A split ring at one moment (VIRTIO 1.4, 2.7), decoded from copies; nothing of it is believed,
 /// and every walk is bounded.
 struct RingPicture {

@@ -1,9 +1,10 @@
 import CLinux
 import CommandOptions
-import IVShmem
+import LinkFormat
+import LinkNames
 import LinuxPCI
 import LinuxSupport
-import SimulatorPeer
+import ToolSupport
 
 /// A look at a link that changes nothing: from the simulator's side, through sysfs where the device
 /// has its memory in BAR 2, or through the process that has the link.
@@ -11,7 +12,7 @@ import SimulatorPeer
 /// No node of a device is opened: on `uio_ivshmem` its closing would reset the state of the peer.
 struct LinkView: ~Copyable {
   private enum Source: ~Copyable {
-    case simulated(SimulatorObserver)
+    case simulated(LinkObserver)
     case function(FunctionObserver)
     case owner(OwnerView)
   }
@@ -26,6 +27,9 @@ struct LinkView: ~Copyable {
   /// Vectors a peer has; `nil` when unknown.
   let vectorCount: UInt16?
 
+  /// Bytes that one look may copy; the control socket gives no more.
+  private static var lookLimit: Int { 4096 }
+
   /// Opens the look, or says why there is none.
   static func open(
     _ target: LinkTarget, _ given: CommandOptions
@@ -38,10 +42,10 @@ struct LinkView: ~Copyable {
           UsageError("--control \(control): no ivshmem-backend with the link \(path) answers there")
         )
       }
-      let observer: SimulatorObserver
-      do throws(SimulatorPeerError) {
-        observer = try SimulatorObserver(socketPath: path)
-      } catch { throw .usage(UsageError(explain(error, path, PeerID(0)))) }
+      let observer: LinkObserver
+      do throws(UsageError) {
+        observer = try LinkObserver.open("sim:\(path)")
+      } catch { throw .usage(error) }
       let geometry = observer.geometry
       return LinkView(
         source: .simulated(observer), origin: "the simulator", geometry: geometry, ownID: nil,
@@ -110,12 +114,12 @@ struct LinkView: ~Copyable {
     var all: [UInt8] = []
     all.reserveCapacity(count)
     while all.count < count {
-      let size = min(LinkMemory.lookLimit, count - all.count)
+      let size = min(Self.lookLimit, count - all.count)
       let part: [UInt8]?
       let at = offset + all.count
       switch source {
       case .simulated(let observer):
-        part = loadWords(observer.region, at, size, limit: geometry.totalSize)
+        part = observer.words(at, size)
       case .function(let observer):
         part = observer.words(at, size)
       case .owner(let owner): part = owner.look(at, size)

@@ -1,7 +1,8 @@
 import CommandOptions
-import IVShmem
+import LinkFormat
 import LinuxPCI
 import LinuxSupport
+import ToolSupport
 
 /// `ivshmem state LINK`: the states of all peers.
 struct StateTool {

@@ -1,10 +1,8 @@
 import CommandOptions
-import IVShmem
+import LinkFormat
 import LinuxPCI
 import LinuxSupport
-import SiemensDialect
-import VirtioDevice
-import VirtioTransport
+import ToolSupport
 
 /// `ivshmem peek LINK`: what lies in a link's registers and memory, decoded.
 struct PeekTool {

@@ -1,6 +1,6 @@
 import CLinux
-import IVShmem
-import SharedMemory
+import LinkFormat
+import ToolSupport
 
 /// What came of asking.
 struct PingResult {
@@ -17,9 +17,9 @@ struct PingResult {
   }
 }
 
-/// One side of a ping on a platform of its own; every wait has a deadline.
-struct PingRounds<P: Platform & ~Copyable>: ~Copyable {
-  private var platform: P
+/// One side of a ping on a link of its own; every wait has a deadline.
+struct PingRounds: ~Copyable {
+  private let link: RawLink
   private let peer: PeerID
   /// How long a stage may take, in nanoseconds.
   private let patience: UInt64
@@ -32,42 +32,40 @@ struct PingRounds<P: Platform & ~Copyable>: ~Copyable {
   private static var quiet: UInt64 { 2_000_000 }
   private var isArmed = false
 
-  init(_ platform: consuming P, peer: PeerID, patience: UInt64) {
-    self.platform = platform
+  init(_ link: consuming RawLink, peer: PeerID, patience: UInt64) {
+    self.link = link
     self.peer = peer
     self.patience = patience
   }
 
   /// What the peer's state says, and the state.
-  private var peerState: UInt32 { platform.region.state(of: peer, in: platform.geometry) }
+  private var peerState: UInt32 { link.state(of: peer) }
   private var isStopped: Bool { cl_stop_requested() != 0 }
 
   /// Arms, then looks, then sleeps, at most until `end`: nothing that came before is lost.
   ///
   /// - Returns: whether something woke it; `nil` when the platform is gone.
   private mutating func sleep(until end: UInt64) -> Bool? {
-    switch platform.wait(until: Instant(nanoseconds: end)) {
-    case .event: return true
-    case .deadline, .interrupted: return false
-    case .gone: return nil
+    switch link.wait(until: end) {
+    case .event: true
+    case .deadline: false
+    case .gone: nil
     }
   }
 
   /// From here on a doorbell is delivered. Only one-shot devices have to be armed again: a register
   /// access may cost more than the rest of a round trip.
   private mutating func arm() {
-    if isArmed, !platform.capabilities.contains(.oneShotInterrupts) { return }
+    if isArmed, !link.isOneShot { return }
     isArmed = true
-    platform.setInterruptsEnabled(true)
-    // The read completes a posted write.
-    if platform.capabilities.contains(.postedRegisterWrites) { _ = platform.interruptsEnabled() }
+    link.arm(true)
   }
 
   /// Takes what was raised by states that were seen already, until nothing comes any more; bounded.
   private mutating func settle() -> Bool {
     for _ in 0..<64 {
       arm()
-      switch sleep(until: platform.now().nanoseconds &+ Self.quiet) {
+      switch sleep(until: cl_monotonic_ns() &+ Self.quiet) {
       case true?: continue
       case false?: return true
       case nil: return false
@@ -84,8 +82,8 @@ struct PingRounds<P: Platform & ~Copyable>: ~Copyable {
   ///   where it stopped, if it did.
   mutating func ask(count: Int, vector: Vector, intervalNanoseconds: UInt64) -> PingResult {
     defer {
-      platform.writeState(0)
-      platform.setInterruptsEnabled(false)
+      link.writeState(0)
+      link.arm(false)
     }
     var times: [UInt64] = []
     if let failure = begin(vector) { return PingResult(times, failure) }
@@ -104,11 +102,11 @@ struct PingRounds<P: Platform & ~Copyable>: ~Copyable {
     }
     var result = PingResult(times, nil)
     let sent = UInt16(truncatingIfNeeded: times.count)
-    platform.writeState(PingWord.state(.ask, sent))
+    link.writeState(PingWord.state(.ask, sent))
     if waitForPhase(.seen) == nil, let seen = PingWord.read(peerState)?.content {
       result.strays = seen &- sent
     }
-    platform.writeState(PingWord.state(.end, 0))
+    link.writeState(PingWord.state(.end, 0))
     _ = waitForPhase(.ready)
     return result
   }
@@ -120,21 +118,21 @@ struct PingRounds<P: Platform & ~Copyable>: ~Copyable {
       // Whoever is in the middle of something else is busy, not silent.
       return failure == .peerSilent ? .peerBusy(peerState) : failure
     }
-    platform.writeState(PingWord.state(.begin, vector.rawValue))
+    link.writeState(PingWord.state(.begin, vector.rawValue))
     if let failure = waitForPhase(.begun) { return failure }
     return settle() ? nil : .platformGone
   }
 
   /// Waits until the peer's state says this.
   private mutating func waitForPhase(_ phase: PingWord.Phase) -> PingFailure? {
-    let end = platform.now().nanoseconds &+ patience
+    let end = cl_monotonic_ns() &+ patience
     var last: UInt32 = 0
     while true {
       arm()
       let state = peerState
       if state != 0 { last = state }
       if PingWord.read(state)?.phase == phase { return nil }
-      let now = platform.now().nanoseconds
+      let now = cl_monotonic_ns()
       guard now < end, !isStopped else {
         if state == 0 { return last == 0 ? .peerAbsent : .peerLeft }
         return PingWord.read(state) == nil ? .peerBusy(state) : .peerSilent
@@ -151,12 +149,12 @@ struct PingRounds<P: Platform & ~Copyable>: ~Copyable {
 
   private mutating func roundTrip(_ vector: Vector) -> Round {
     arm()
-    let start = platform.now().nanoseconds
+    let start = cl_monotonic_ns()
     let end = start &+ min(patience, Self.roundLimit)
-    platform.ringDoorbell(vector, at: peer)
+    link.ring(vector, at: peer)
     while true {
       guard let isWoken = sleep(until: end) else { return .failed(.platformGone) }
-      let now = platform.now().nanoseconds
+      let now = cl_monotonic_ns()
       if isWoken {
         // A state interrupt equals a doorbell: who left did not answer.
         if PingWord.read(peerState)?.phase != .begun { return .failed(.peerLeft) }
@@ -167,8 +165,8 @@ struct PingRounds<P: Platform & ~Copyable>: ~Copyable {
   }
 
   private mutating func pause(_ nanoseconds: UInt64) -> PingFailure? {
-    let end = platform.now().nanoseconds &+ nanoseconds
-    while platform.now().nanoseconds < end, !isStopped {
+    let end = cl_monotonic_ns() &+ nanoseconds
+    while cl_monotonic_ns() < end, !isStopped {
       if sleep(until: end) == nil { return .platformGone }
     }
     return nil
@@ -176,8 +174,8 @@ struct PingRounds<P: Platform & ~Copyable>: ~Copyable {
 
   /// Finds out through the state alone which half of a round was lost.
   private mutating func diagnose(sent: UInt16) -> PingFailure {
-    let isArmed = platform.interruptsEnabled()
-    platform.writeState(PingWord.state(.ask, sent))
+    let isArmed = link.isArmed
+    link.writeState(PingWord.state(.ask, sent))
     switch waitForPhase(.seen) {
     case nil: break
     case .peerAbsent?, .peerLeft?, .peerBusy?: return .peerLeft
@@ -197,13 +195,13 @@ struct PingRounds<P: Platform & ~Copyable>: ~Copyable {
     var answered: UInt64 = 0
     var sessions = 0
     defer {
-      platform.writeState(0)
-      platform.setInterruptsEnabled(false)
+      link.writeState(0)
+      link.arm(false)
     }
     arm()
-    platform.writeState(PingWord.state(.ready, 0))
+    link.writeState(PingWord.state(.ready, 0))
     while !isStopped, count.map({ sessions < $0 }) ?? true {
-      let now = platform.now().nanoseconds
+      let now = cl_monotonic_ns()
       arm()
       if PingWord.read(peerState)?.phase != .begin {
         if sleep(until: now &+ Self.glance) == nil { return (answered, .platformGone) }
@@ -212,7 +210,7 @@ struct PingRounds<P: Platform & ~Copyable>: ~Copyable {
       guard let rounds = session() else { return (answered, .platformGone) }
       answered &+= rounds
       sessions += 1
-      platform.writeState(PingWord.state(.ready, 0))
+      link.writeState(PingWord.state(.ready, 0))
     }
     return (answered, nil)
   }
@@ -224,10 +222,10 @@ struct PingRounds<P: Platform & ~Copyable>: ~Copyable {
     // What the beginning itself raised is taken first: afterwards every event is a doorbell.
     guard settle() else { return nil }
     arm()
-    platform.writeState(PingWord.state(.begun, vector))
+    link.writeState(PingWord.state(.begun, vector))
     var asked: UInt32 = 0
     while !isStopped {
-      let end = platform.now().nanoseconds &+ Self.glance
+      let end = cl_monotonic_ns() &+ Self.glance
       guard let isWoken = sleep(until: end) else { return nil }
       // Armed before the answer: the next doorbell follows it at once.
       arm()
@@ -236,11 +234,11 @@ struct PingRounds<P: Platform & ~Copyable>: ~Copyable {
       case .begin:
         guard isWoken else { continue }
         seen &+= 1
-        platform.ringDoorbell(Vector(vector), at: peer)
+        link.ring(Vector(vector), at: peer)
       case .ask:
         guard state != asked else { continue }
         asked = state
-        platform.writeState(PingWord.state(.seen, UInt16(truncatingIfNeeded: seen)))
+        link.writeState(PingWord.state(.seen, UInt16(truncatingIfNeeded: seen)))
       case .end, .ready, .begun, .seen, nil: return seen
       }
     }

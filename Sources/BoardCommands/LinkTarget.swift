@@ -1,6 +1,8 @@
 import CommandOptions
-import IVShmem
+import LinkFormat
+import LinkNames
 import LinuxPCI
+import ToolSupport
 
 /// Which link to look at, as the command line says: `sim:PATH` or a PCI address, with the keys that
 /// say how it is used.
