@@ -47,13 +47,13 @@ let core: [Target] = [
     swiftSettings: strict),
   .target(
     name: "VirtioNet", dependencies: ["SharedMemory", "Virtqueue", "VirtioDevice"],
-    swiftSettings: strict),
+    swiftSettings: watched),
   .target(
     name: "DeviceRuntime",
     dependencies: [
       "SharedMemory", "IVShmem", "Virtqueue", "VirtioDevice", "VirtioTransport", "VirtioBlock",
     ],
-    swiftSettings: strict),
+    swiftSettings: watched),
 ]
 
 /// Linux, inside the future shared library: no Foundation.

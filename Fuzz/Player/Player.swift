@@ -28,7 +28,12 @@ import FuzzTargets
     static func main() throws {
       let arguments = CommandLine.arguments
       if arguments.count > 1, arguments[1] == "crash" {
-        return try CrashProgram.run(Array(arguments.dropFirst(2)))
+        do {
+          return try CrashProgram.run(Array(arguments.dropFirst(2)))
+        } catch {
+          print("crash: \(error)")
+          exit(1)
+        }
       }
       guard arguments.count > 2, let target = FuzzTarget(rawValue: arguments[1]) else {
         print(

@@ -2,8 +2,23 @@ public import VirtioTransport
 
 /// One crash, or two: who dies before which step, and what its death looks like.
 ///
-/// It reads and prints as `output,back-end,123,hidden,then,front-end,45`.
+/// It reads and prints as `output,back-end,123,hidden,then,front-end,45`, for other devices than
+/// the disk with their name in front: `console,output,back-end,123`.
 public struct CrashCase: Equatable, Sendable, CustomStringConvertible {
+  /// Which device the story is about.
+  public enum Device: String, CaseIterable, Sendable {
+    /// A disk.
+    case block
+    /// Two ports and their control queues.
+    case console
+    /// Random numbers.
+    case entropy
+    /// Frames and commands.
+    case network
+  }
+
+  /// Which device.
+  public var device = Device.block
   /// Where blocks and pools lie.
   public var placement: Placement
   /// Who dies.
@@ -20,7 +35,10 @@ public struct CrashCase: Equatable, Sendable, CustomStringConvertible {
   public var nextStep: UInt64 = 0
 
   /// One crash.
-  public init(_ placement: Placement, _ side: LinkSide, step: UInt64) {
+  public init(
+    _ placement: Placement, _ side: LinkSide, step: UInt64, device: Device = .block
+  ) {
+    self.device = device
     self.placement = placement
     self.side = side
     self.step = step
@@ -36,7 +54,8 @@ public struct CrashCase: Equatable, Sendable, CustomStringConvertible {
 
   /// As ``init(_:)`` reads it.
   public var description: String {
-    var text = placement == .shared ? "shared" : "output"
+    var text = device == .block ? "" : "\(device.rawValue),"
+    text += placement == .shared ? "shared" : "output"
     text += ",\(Self.name(side)),\(step)"
     if isHidden { text += ",hidden" }
     if findsGarbage { text += ",garbage" }
@@ -47,10 +66,15 @@ public struct CrashCase: Equatable, Sendable, CustomStringConvertible {
   /// Reads what ``description`` prints; `nil` when it is something else.
   public init?(_ text: String) {
     var words = text.split(separator: ",")[...]
-    guard words.count >= 3, let side = Self.side(words[1]), let step = UInt64(words[2]),
-      words[0] == "shared" || words[0] == "output"
+    // The disk has no name here: there is one text for each case.
+    let device = words.first.flatMap { Device(rawValue: String($0)) }
+    if device != nil { words = words.dropFirst() }
+    guard device != .block, words.count >= 3, let side = Self.side(words[words.startIndex + 1]),
+      let step = UInt64(words[words.startIndex + 2]),
+      let place = words.first, place == "shared" || place == "output"
     else { return nil }
-    self.init(words[0] == "shared" ? .shared : .output, side, step: step)
+    self.init(place == "shared" ? .shared : .output, side, step: step)
+    self.device = device ?? .block
     words = words.dropFirst(3)
     while let word = words.popFirst() {
       switch word {

@@ -12,31 +12,32 @@ public enum CrashProgram {
     public internal(set) var failures: [String] = []
   }
 
-  /// Plays each case in which one side dies once, before every `every`th step from `start` on, in
-  /// four shapes of death, and `pairs` random cases with two deaths.
+  /// Plays each case of one device in which one side dies once, before every `every`th step from
+  /// `start` on, in four shapes of death, and `pairs` random cases with two deaths.
   ///
   /// - Throws: what the system says about the memory.
-  public static func sweep(every: UInt64, start: UInt64, pairs: Int, seed: UInt64) throws -> Report
-  {
+  public static func sweep(
+    _ device: CrashCase.Device, every: UInt64, start: UInt64, pairs: Int, seed: UInt64
+  ) throws -> Report {
     let sweep = try CrashSweep()
     var report = Report()
     var dice = seed
     for placement: Placement in [.shared, .output] {
       let totals: (backEnd: UInt64, frontEnd: UInt64)
-      do throws(FuzzFailure) {
-        totals = try sweep.run(CrashCase(placement, .backEnd, step: 0))
+      do {
+        totals = try sweep.run(CrashCase(placement, .backEnd, step: 0, device: device))
       } catch {
-        report.failures.append(error.description)
+        report.failures.append("\(error)")
         continue
       }
       report.steps.append(
-        "\(placement): \(totals.backEnd) steps of the back-end, \(totals.frontEnd) of the front-end"
-      )
+        "\(device.rawValue), \(placement): \(totals.backEnd) steps of the back-end,"
+          + " \(totals.frontEnd) of the front-end")
       for side: LinkSide in [.backEnd, .frontEnd] {
         let count = side == .backEnd ? totals.backEnd : totals.frontEnd
         for step in stride(from: max(1, start), through: count, by: Int(every)) {
           for shape in 0..<4 {
-            var plan = CrashCase(placement, side, step: step)
+            var plan = CrashCase(placement, side, step: step, device: device)
             plan.isHidden = shape & 1 != 0
             plan.findsGarbage = shape & 2 != 0
             play(plan, on: sweep, &report)
@@ -48,7 +49,7 @@ public enum CrashProgram {
         let roll = dice >> 8
         let side: LinkSide = roll & 1 == 0 ? .backEnd : .frontEnd
         let count = side == .backEnd ? totals.backEnd : totals.frontEnd
-        var plan = CrashCase(placement, side, step: 1 + (roll >> 8) % count)
+        var plan = CrashCase(placement, side, step: 1 + (roll >> 8) % count, device: device)
         plan.isHidden = roll & 2 != 0
         plan.findsGarbage = roll & 4 != 0
         plan.nextSide = roll & 8 == 0 ? .backEnd : .frontEnd
@@ -62,9 +63,9 @@ public enum CrashProgram {
 
   private static func play(_ plan: CrashCase, on sweep: CrashSweep, _ report: inout Report) {
     report.cases += 1
-    do throws(FuzzFailure) {
+    do {
       try sweep.run(plan)
-    } catch { report.failures.append(error.description) }
+    } catch { report.failures.append("\(error)") }
   }
 
   /// The program: a sweep, or the cases that are named.
@@ -73,10 +74,16 @@ public enum CrashProgram {
   public static func run(_ arguments: [String]) throws {
     var options: [String: UInt64] = ["--every": 1, "--pairs": 2000, "--seed": 1]
     var cases: [CrashCase] = []
+    var devices: [CrashCase.Device] = []
     var rest = arguments[...]
     while let word = rest.popFirst() {
       if options[word] != nil {
         options[word] = rest.popFirst().flatMap { UInt64($0) } ?? 1
+      } else if word == "--device" {
+        guard let device = CrashCase.Device(rawValue: rest.popFirst() ?? "") else {
+          throw FuzzFailure("--device takes block, console, entropy or network")
+        }
+        devices.append(device)
       } else if let plan = CrashCase(word) {
         cases.append(plan)
       } else {
@@ -91,12 +98,19 @@ public enum CrashProgram {
       }
       return
     }
-    let report = try sweep(
-      every: max(1, options["--every"] ?? 1), start: 1, pairs: Int(options["--pairs"] ?? 0),
-      seed: options["--seed"] ?? 1)
-    for line in report.steps { print(line) }
-    for line in report.failures.prefix(40) { print(line) }
-    print("\(report.cases) cases, \(report.failures.count) failures")
-    if let first = report.failures.first { throw FuzzFailure(first) }
+    var failures: [String] = []
+    for device in devices.isEmpty ? CrashCase.Device.allCases : devices {
+      let start = ContinuousClock.now
+      let report = try sweep(
+        device, every: max(1, options["--every"] ?? 1), start: 1,
+        pairs: Int(options["--pairs"] ?? 0), seed: options["--seed"] ?? 1)
+      for line in report.steps + report.failures.prefix(40) { print(line) }
+      let seconds = (ContinuousClock.now - start).components.seconds
+      print(
+        "\(device.rawValue): \(report.cases) cases in \(seconds) s,"
+          + " \(report.failures.count) failures")
+      failures += report.failures
+    }
+    if let first = failures.first { throw FuzzFailure(first) }
   }
 }

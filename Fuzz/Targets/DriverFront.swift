@@ -96,13 +96,19 @@ struct DriverFront<D: FuzzedDriver & ~Copyable>: ~Copyable {
     strays: Bool = false, _ body: (inout D) throws(QueueError) -> Result
   ) throws(QueueError) -> Result {
     let region = frontend.link.region
-    #if CELLMATE_WATCH
-      region.forbid(0..<region.count)
-      for range in memory { region.allow(range) }
-      defer { unfence(region) }
-    #endif
+    fence(memory, in: region)
+    defer { unfence(region) }
     if strays { _ = region.load8(region.count - 1) }
     return try body(&driver)
+  }
+
+  /// Rules that the back-end broke.
+  var peerErrors: UInt64 { frontend.link.counters.peerErrors }
+
+  /// Leaves the link in good order.
+  mutating func leave() {
+    disconnect()
+    frontend.leave()
   }
 
   /// Lets the device go.
@@ -119,6 +125,7 @@ struct DriverFront<D: FuzzedDriver & ~Copyable>: ~Copyable {
     var bytes = InlineArray<64, UInt8>(repeating: 0)
     var span = bytes.mutableSpan
     try frontend.configuration(slot: D.slot, into: &span)
+    driver.learn(bytes.span, features)
     queueArena.reuse()
     for index in 0..<D.queueCount(features) { try makeQueue(index, features) }
     try frontend.startDevice(slot: D.slot)
@@ -146,7 +153,9 @@ struct DriverFront<D: FuzzedDriver & ~Copyable>: ~Copyable {
   }
 
   private mutating func publish() {
+    fence(memory, in: frontend.link.region)
     var wanted = driver.publish()
+    unfence(frontend.link.region)
     while wanted != 0 {
       frontend.notify(slot: D.slot, queue: wanted.trailingZeroBitCount)
       wanted &= wanted &- 1
@@ -156,9 +165,13 @@ struct DriverFront<D: FuzzedDriver & ~Copyable>: ~Copyable {
   /// Shows what is new, looks at the peer and sleeps unless something has come.
   mutating func wait(until time: UInt64) {
     publish()
+    fence(memory, in: frontend.link.region)
     driver.armNotifications()
+    unfence(frontend.link.region)
     frontend.link.prepareToSleep()
+    fence(memory, in: frontend.link.region)
     let isAwake = driver.hasCompletion
+    unfence(frontend.link.region)
     if isAwake || look() {
       frontend.link.stayAwake()
     } else {

@@ -9,7 +9,8 @@ import VirtioDevice
 import VirtioTransport
 import Virtqueue
 
-/// A hostile back-end, played by bytes, against the production console, entropy or network driver.
+/// A hostile back-end, played by bytes, against the production block, console, entropy or network
+/// driver.
 ///
 /// The first byte chooses the placement and whether the bytes alone play the device once it is set
 /// up, or lie between the steps of an honest one, and whether they lie during set-ups, too. After each run an honest back-end starts, and
@@ -18,6 +19,7 @@ import Virtqueue
 public final class DriverFuzzer {
   /// Which driver.
   public enum Kind: Sendable {
+    case block
     case console
     case entropy
     case network
@@ -25,6 +27,7 @@ public final class DriverFuzzer {
     /// The same as a target.
     public var target: FuzzTarget {
       switch self {
+      case .block: .blockDriver
       case .console: .console
       case .entropy: .entropy
       case .network: .netDriver
@@ -33,6 +36,7 @@ public final class DriverFuzzer {
 
     fileprivate var slot: Int {
       switch self {
+      case .block: 0
       case .console: 1
       case .entropy: 2
       case .network: 3
@@ -96,6 +100,9 @@ public final class DriverFuzzer {
       link.views[1].watch(side: 1)
     #endif
     switch kind {
+    case .block:
+      var front: DriverFront<FuzzedBlockDriver> = try make(link)
+      try play(&front, link, choice)
     case .console:
       var front: DriverFront<FuzzedConsoleDriver> = try make(link)
       try play(&front, link, choice)

@@ -33,6 +33,8 @@ public final class FrontendFuzzer {
     "\(actions) actions, \(completions) completions, \(violations) errors,"
       + " at most \(largestCall) accesses a call"
   }
+  /// Whether the front-end reads a byte that is none of its own, to show that it is seen.
+  public var strays = false
   private let links: [ScheduledLink]
   private let book: UnsafeMutableRawPointer
   private let hostile: HostileBackend
@@ -97,16 +99,15 @@ public final class FrontendFuzzer {
       if !front.isConnected { try front.connect(until: Instant(nanoseconds: link.time + 500)) }
       if front.inFlightCount < 4 {
         let type: BlockRequestType = [.read, .write, .flush][Int(round % 3)]
+        fence(front, out, into)
+        defer { unfence(front.frontend.link.region) }
         try front.submit(
           type, sector: 1, data: type == .read ? into : type == .write ? out : .empty,
           token: round)
       }
       front.publish()
       // Not more completions than requests.
-      for _ in 0..<4 {
-        guard try front.nextCompletion() != nil else { break }
-        completions += 1
-      }
+      try takeCompletions(&front, out, into)
       _ = front.step()
       _ = front.sleep(until: Instant(nanoseconds: link.time))
     } catch {
@@ -118,6 +119,30 @@ public final class FrontendFuzzer {
     guard cost <= Self.callLimit else {
       throw FuzzFailure("one call made \(cost) accesses, at most \(Self.callLimit) are allowed")
     }
+  }
+
+  /// Takes what has come back, not more than there are requests.
+  private func takeCompletions(
+    _ front: inout Front, _ out: BufferSegment, _ into: BufferSegment
+  ) throws(BlockFrontendError) {
+    fence(front, out, into)
+    defer { unfence(front.frontend.link.region) }
+    if strays { _ = front.frontend.link.region.load8(front.frontend.link.region.count - 1) }
+    for _ in 0..<4 {
+      guard try front.nextCompletion() != nil else { break }
+      completions += 1
+    }
+  }
+
+  /// Bans everything that is none of the front-end's: what is not in its rings, its headers, its
+  /// status bytes or its buffers.
+  private func fence(_ front: borrowing Front, _ out: BufferSegment, _ into: BufferSegment) {
+    let region = front.frontend.link.region
+    FuzzTargets.fence(
+      [out, into].map { $0.offset..<$0.offset + $0.count }, in: region)
+    #if CELLMATE_WATCH
+      front.allowOwnMemory()
+    #endif
   }
 
   // MARK: Afterwards

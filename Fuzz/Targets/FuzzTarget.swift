@@ -8,6 +8,8 @@ public enum FuzzTarget: String, CaseIterable, Sendable {
   case backend
   /// A hostile back-end against the block front-end.
   case frontend
+  /// A hostile back-end against the block driver that knows no transport.
+  case blockDriver = "block-driver"
   /// A hostile back-end against the console driver.
   case console
   /// A hostile back-end against the entropy driver.
@@ -39,6 +41,7 @@ public final class FuzzPlayer {
     case .vfioUser: vfioUser = try VfioUserFuzzer()
     case .backend: backend = try BackendFuzzer()
     case .frontend: frontend = try FrontendFuzzer()
+    case .blockDriver: driver = try DriverFuzzer(.block)
     case .console: driver = try DriverFuzzer(.console)
     case .entropy: driver = try DriverFuzzer(.entropy)
     case .network: backend = try BackendFuzzer.network()
@@ -50,6 +53,7 @@ public final class FuzzPlayer {
   /// Makes a device or a driver go wrong from now on, to show that AddressSanitizer sees it.
   public func stray() {
     backend?.strays = true
+    frontend?.strays = true
     driver?.strays = true
   }
 
@@ -70,7 +74,8 @@ public final class FuzzPlayer {
 
   /// What was played, for people.
   public var summary: String {
-    vhostUser?.summary ?? vfioUser?.summary ?? backend?.summary ?? frontend?.summary ?? driver?.summary
+    vhostUser?.summary ?? vfioUser?.summary ?? backend?.summary ?? frontend?.summary ?? driver?
+      .summary
       ?? siemens?.summary ?? ""
   }
 
@@ -87,7 +92,7 @@ public final class FuzzPlayer {
     case .vhostUser: bytes.insert(contentsOf: [5, 6, 0, 0, 6, 1, 0], at: 0)
     case .vfioUser: bytes.insert(contentsOf: [0x08, 0x1a, 0x08], at: 0)
     case .backend, .network: bytes.insert(contentsOf: [0x07, 0x17, 0x27], at: 1)
-    case .frontend, .console, .entropy, .netDriver: break
+    case .frontend, .blockDriver, .console, .entropy, .netDriver: break
     case .siemens: bytes.insert(contentsOf: [0x02, 0x03, 0x00], at: 1)
     }
     return bytes

@@ -18,6 +18,7 @@ struct FuzzedDevice: DeviceModel, ~Copyable {
   enum Kind { case block, console, entropy, network }
 
   let kind: Kind
+  private let script: HostScript
   var block: PrivateStore<Block>
   var console: PrivateStore<Console>
   var entropy: PrivateStore<Entropy>
@@ -35,6 +36,7 @@ struct FuzzedDevice: DeviceModel, ~Copyable {
       let network = PrivateStore<Network>(count: 1, in: &arena)
     else { preconditionFailure("the books hold a device") }
     self.kind = kind
+    self.script = script
     self.block = block
     self.console = console
     self.entropy = entropy
@@ -164,6 +166,7 @@ struct FuzzedDevice: DeviceModel, ~Copyable {
     #if CELLMATE_WATCH
       queue.allowUsedRing()
     #endif
+    if script.strays, kind == .network { _ = region.load8(region.count - 1) }
     switch kind {
     case .block:
       // Its medium puts up a fence of its own, which this one would take down again.
@@ -173,7 +176,9 @@ struct FuzzedDevice: DeviceModel, ~Copyable {
     case .entropy: entropy[0].serve(chain, segments, index: index, on: &queue, in: region)
     case .network:
       // The last buffer of a frame goes back together with the first, whose header is finished then.
-      if index == 0 { unfence(region) }
+      #if CELLMATE_WATCH
+        network[0].allowMark(in: region)
+      #endif
       network[0].serve(chain, segments, index: index, on: &queue, in: region)
     }
     unfence(region)

@@ -18,6 +18,8 @@ protocol FuzzedDriver: ~Copyable {
   static func queueCount(_ features: FeatureSet) -> Int
   init?(
     out: BufferSegment, into: BufferSegment, region: SharedRegion, arena: inout PrivateArena)
+  /// What the device says of itself, before there are queues.
+  mutating func learn(_ configuration: Span<UInt8>, _ features: FeatureSet)
   mutating func take(_ queue: consuming DriverQueue, at index: Int)
   mutating func begin(_ features: FeatureSet)
   mutating func end()
@@ -33,6 +35,10 @@ protocol FuzzedDriver: ~Copyable {
   mutating func prove(_ heard: inout [UInt8]) throws(QueueError) -> Bool
 }
 
+extension FuzzedDriver where Self: ~Copyable {
+  mutating func learn(_ configuration: Span<UInt8>, _ features: FeatureSet) {}
+}
+
 /// The entropy driver and its user.
 struct FuzzedEntropyDriver: FuzzedDriver, ~Copyable {
   static var slot: Int { 2 }
@@ -42,7 +48,7 @@ struct FuzzedEntropyDriver: FuzzedDriver, ~Copyable {
   static var inBytes: Int { 500 }
   static func queueCount(_ features: FeatureSet) -> Int { 1 }
 
-  private var driver: EntropyDriver
+  var driver: EntropyDriver
 
   init?(
     out: BufferSegment, into: BufferSegment, region: SharedRegion, arena: inout PrivateArena
@@ -100,7 +106,7 @@ struct FuzzedConsoleDriver: FuzzedDriver, ~Copyable {
     features.contains(.consoleMultiport) ? layout.queueCount : 2
   }
 
-  private var driver: ConsoleDriver
+  var driver: ConsoleDriver
   /// Bytes of the last words that were written.
   private var said = 0
 

@@ -1,3 +1,4 @@
+import CWatch
 import SharedMemory
 import VirtioBlock
 import VirtioConsole
@@ -46,6 +47,14 @@ func fence(_ segments: borrowing ChainSegments, in region: SharedRegion) {
   #endif
 }
 
+/// Bans the whole region but these ranges.
+func fence(_ ranges: [Range<Int>], in region: SharedRegion) {
+  #if CELLMATE_WATCH
+    region.forbid(0..<region.count)
+    for range in ranges { region.allow(range) }
+  #endif
+}
+
 /// Takes every ban back.
 func unfence(_ region: SharedRegion) {
   #if CELLMATE_WATCH
@@ -70,6 +79,25 @@ final class HostScript {
   var isLinkUp = true
   var wantsAnnouncement = false
   var nextRandom: UInt8 = 0
+  /// Console: now and then nothing is taken at first.
+  var isSlow = false
+  private var writes = 0
+  /// Who hears what a console port takes, in the place of the echo.
+  var hear: ((_ port: Int, _ byte: UInt8) -> Void)?
+  /// Who makes random bytes, and who sees frames.
+  var makeRandom: (() -> UInt8)?
+  var seeFrame: ((_ bytes: [UInt8]) -> Void)?
+
+  /// Nothing reaches a host from a back-end that is dead, and nothing comes.
+  var isDead: Bool { cw_is_dead(0) != 0 }
+
+  /// Whether nothing is taken now.
+  func isBusy() -> Bool {
+    writes += 1
+    guard isSlow, writes % 3 == 0 else { return isDead }
+    hasEvents = true
+    return true
+  }
 }
 
 /// Two ports that send back what they get, as far as the script lets them.
@@ -90,6 +118,7 @@ struct EchoConsoleHost: ConsoleHost, ~Copyable {
   func requestLook() { script.hasEvents = true }
 
   mutating func read(port: Int, into bytes: inout MutableSpan<UInt8>) -> Int {
+    guard !script.isDead else { return 0 }
     let count = min(bytes.count, script.waiting[port].count, script.turn)
     for index in 0..<count { bytes[index] = script.waiting[port][index] }
     script.waiting[port].removeFirst(count)
@@ -97,9 +126,16 @@ struct EchoConsoleHost: ConsoleHost, ~Copyable {
   }
 
   mutating func write(port: Int, _ bytes: Span<UInt8>) -> ConsoleWrite {
+    guard !script.isBusy() else { return .taken(0) }
     guard script.isOpen[port] else { return .gone }
     let count = min(bytes.count, Self.limit - script.waiting[port].count, script.turn)
-    for index in 0..<count { script.waiting[port].append(bytes[index]) }
+    for index in 0..<count {
+      if let hear = script.hear {
+        hear(port, bytes[index])
+      } else {
+        script.waiting[port].append(bytes[index])
+      }
+    }
     if count > 0 { script.hasEvents = true }
     return .taken(count)
   }
@@ -130,7 +166,7 @@ struct EchoNetHost: NetHost, ~Copyable {
   mutating func receive(
     into bytes: inout MutableSpan<UInt8>, _ offload: inout FrameOffload
   ) -> Int {
-    guard script.turn > 0, !frames.isEmpty else { return 0 }
+    guard script.turn > 0, !frames.isEmpty, !script.isDead else { return 0 }
     let frame = frames.removeFirst()
     for index in frame.bytes.indices { bytes[index] = frame.bytes[index] }
     offload = frame.offload
@@ -139,9 +175,10 @@ struct EchoNetHost: NetHost, ~Copyable {
 
   mutating func send(_ frame: Span<UInt8>, _ offload: FrameOffload) -> NetSend {
     guard script.isOpen[0] else { return .dropped }
-    guard frames.count < Self.limit, script.turn > 1 else { return .full }
+    guard frames.count < Self.limit, script.turn > 1, !script.isDead else { return .full }
     var bytes = [UInt8](repeating: 0, count: frame.count)
     for index in bytes.indices { bytes[index] = frame[index] }
+    script.seeFrame?(bytes)
     frames.append((bytes, offload))
     return .taken
   }
@@ -154,9 +191,10 @@ struct CountingHost: EntropyHost, ~Copyable {
   let script: HostScript
 
   mutating func fill(_ bytes: inout MutableSpan<UInt8>) -> Int {
+    guard !script.isDead else { return 0 }
     let count = min(bytes.count, script.allowance)
     for index in 0..<count {
-      bytes[index] = script.nextRandom
+      bytes[index] = script.makeRandom?() ?? script.nextRandom
       script.nextRandom &+= 1
     }
     script.allowance -= count

@@ -15,7 +15,7 @@ struct FuzzedNetDriver: FuzzedDriver, ~Copyable {
   static var inBytes: Int { layout.inBytes }
   static func queueCount(_ features: FeatureSet) -> Int { features.contains(.netControl) ? 3 : 2 }
 
-  private var driver: NetDriver
+  var driver: NetDriver
   private var agreed = FeatureSet()
   private let frame: PrivateTable<UInt8>
   private(set) var received: UInt64 = 0
@@ -68,6 +68,15 @@ struct FuzzedNetDriver: FuzzedDriver, ~Copyable {
     return try frame.withSpan(0..<count) { (bytes) throws(QueueError) in
       try driver.send(bytes)
     }
+  }
+
+  /// Sends a frame; whether there was room.
+  mutating func send(_ bytes: [UInt8]) throws(QueueError) -> Bool { try driver.send(bytes.span) }
+
+  /// The next frame, or nothing.
+  mutating func receiveWhole() throws(QueueError) -> [UInt8] {
+    let (count, _) = try receive(NetFormat.frameLimit)
+    return frame.withSpan(0..<count) { bytes in bytes.indices.map { bytes[$0] } }
   }
 
   mutating func use(_ input: inout FuzzInput) throws(QueueError) -> String? {

@@ -318,3 +318,16 @@ public struct BlockFrontend<P: Platform & ~Copyable>: ~Copyable {
     return outcome
   }
 }
+
+#if CELLMATE_WATCH
+  extension BlockFrontend where P: ~Copyable {
+    /// Takes bans back of what this side works with beside the data: rings, headers, status bytes.
+    public func allowOwnMemory() {
+      let region = frontend.link.region
+      for index in 0..<6 {
+        let part = index < 4 ? rings[index] : index == 4 ? headers : statuses
+        region.allow(part.offset..<part.offset + part.count)
+      }
+    }
+  }
+#endif

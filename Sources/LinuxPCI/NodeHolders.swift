@@ -14,21 +14,36 @@ public struct NodeHolders: Equatable, Sendable {
     if !paths.isEmpty {
       for name in files.entries("/proc") ?? [] {
         guard let process = Int32(name) else { continue }
-        guard let descriptors = files.entries("/proc/\(name)/fd") else {
+        guard let isHolder = Self.holds(name, paths, files) else {
           // A process that ended meanwhile holds nothing.
           if files.exists("/proc/\(name)") { isComplete = false }
           continue
-        }
-        let isHolder = descriptors.contains { descriptor in
-          guard let target = files.linkTarget("/proc/\(name)/fd/\(descriptor)") else {
-            return false
-          }
-          return paths.contains(target)
         }
         if isHolder { found.append(process) }
       }
     }
     processes = found.sorted()
     self.isComplete = isComplete
+  }
+
+  /// Some process that has a node open; `nil` when none is seen.
+  public static func anyone(of path: String, files: HostFiles) -> Int32? {
+    for name in files.entries("/proc") ?? [] {
+      guard let process = Int32(name) else { continue }
+      if holds(name, [path], files) == true { return process }
+    }
+    return nil
+  }
+
+  /// Whether a process has one of the nodes open; `nil` when it cannot be looked at.
+  private static func holds(_ process: String, _ paths: [String], _ files: HostFiles) -> Bool? {
+    guard let descriptors = files.entries("/proc/\(process)/fd") else { return nil }
+    for descriptor in descriptors {
+      if let target = files.linkTarget("/proc/\(process)/fd/\(descriptor)"), paths.contains(target)
+      {
+        return true
+      }
+    }
+    return false
   }
 }

@@ -1,31 +1,3 @@
-/// A range of addresses of a PCI function, a line of sysfs' `resource`.
-public struct PCIResource: Equatable, Sendable {
-  /// 0 to 5: the base address register.
-  public let bar: Int
-  /// The first address; 0 without privilege on some kernels.
-  public let start: UInt64
-  /// Bytes.
-  public let size: UInt64
-  /// The kernel's flags (IORESOURCE_*).
-  public let flags: UInt64
-
-  /// Whether it is memory, not I/O ports (IORESOURCE_MEM).
-  public var isMemory: Bool { flags & 0x200 != 0 }
-
-  /// The used ones of the first six lines of `resource`: start, end and flags in hexadecimal.
-  public static func parse(_ text: String) -> [PCIResource] {
-    var found: [PCIResource] = []
-    for (bar, line) in text.split(separator: "\n").prefix(6).enumerated() {
-      let words = line.split(separator: " ")
-      guard words.count == 3, let start = kernelNumber(words[0]), let end = kernelNumber(words[1]),
-        let flags = kernelNumber(words[2]), flags != 0, end >= start, end - start < .max
-      else { continue }
-      found.append(PCIResource(bar: bar, start: start, size: end - start + 1, flags: flags))
-    }
-    return found
-  }
-}
-
 /// A map of a UIO device, as sysfs describes it.
 public struct UIOMap: Equatable, Sendable {
   /// 0 to 4; its place in the node is this number times the page size.
@@ -82,20 +54,10 @@ public struct PCIFunction: Equatable, Sendable {
   public let vendor: UInt16
   /// The device's number.
   public let device: UInt16
-  /// The subsystem's vendor.
-  public let subsystemVendor: UInt16
-  /// The subsystem's number.
-  public let subsystem: UInt16
   /// Base class, sub-class and interface, 24 bits.
   public let classCode: UInt32
   /// The driver that has it.
   public let driver: String?
-  /// The only driver it may be given to, when one was chosen.
-  public let driverOverride: String?
-  /// Configuration space, as far as this user may read: 64 bytes without privilege.
-  public let configuration: [UInt8]
-  /// Its address ranges.
-  public let resources: [PCIResource]
   /// Linux' number of its INTx interrupt; 0 when it has none.
   public let interrupt: UInt64
   /// MSI and MSI-X vectors that its driver has in use.
@@ -104,8 +66,8 @@ public struct PCIFunction: Equatable, Sendable {
   public let iommuGroup: String?
   /// Its UIO nodes; more than one only when something is wrong.
   public let nodes: [UIONode]
-  /// Nodes of the VFIO device interface, `vfioN`.
-  public let vfioDevices: [String]
+  /// What only those need who show a function to people; empty until it is read.
+  public var details = FunctionDetails()
 
   /// Whether it is an ivshmem device of version 2.
   public var isIVShmem: Bool { vendor == 0x110a && device == 0x4106 }
@@ -119,7 +81,7 @@ public struct PCIFunction: Equatable, Sendable {
     return paths
   }
 
-  /// Reads a function; `nil` when it went away meanwhile.
+  /// Reads a function without its details; `nil` when it went away meanwhile.
   public init?(_ address: PCIAddress, folder: String, files: HostFiles) {
     func number(_ name: String) -> UInt64? { files.number("\(folder)/\(name)") }
     guard let vendor = number("vendor"), let device = number("device"),
@@ -132,18 +94,6 @@ public struct PCIFunction: Equatable, Sendable {
     self.classCode = UInt32(truncatingIfNeeded: classCode) & 0xff_ffff
     let driver = files.linkName("\(folder)/driver")
     self.driver = driver
-    let wanted = files.text("\(folder)/driver_override") ?? ""
-    driverOverride = wanted.isEmpty || wanted == "(null)" ? nil : wanted
-    let configuration = (try? files.bytes("\(folder)/config", limit: 256)) ?? []
-    self.configuration = configuration
-    if configuration.count >= 64 {
-      subsystemVendor = UInt16(configuration[0x2c]) | UInt16(configuration[0x2d]) << 8
-      subsystem = UInt16(configuration[0x2e]) | UInt16(configuration[0x2f]) << 8
-    } else {
-      subsystemVendor = UInt16(truncatingIfNeeded: number("subsystem_vendor") ?? 0)
-      subsystem = UInt16(truncatingIfNeeded: number("subsystem_device") ?? 0)
-    }
-    resources = PCIResource.parse(files.text("\(folder)/resource") ?? "")
     interrupt = number("irq") ?? 0
     messageInterrupts = (files.entries("\(folder)/msi_irqs") ?? []).compactMap { kernelNumber($0) }
     iommuGroup = files.linkName("\(folder)/iommu_group")
@@ -152,7 +102,6 @@ public struct PCIFunction: Equatable, Sendable {
     nodes = (driver == nil ? [] : files.entries("\(folder)/uio") ?? []).compactMap {
       UIONode($0, folder: "\(folder)/uio/\($0)", files: files)
     }
-    vfioDevices = driver == "vfio-pci" ? files.entries("\(folder)/vfio-dev") ?? [] : []
   }
 }
 

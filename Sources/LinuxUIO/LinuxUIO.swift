@@ -45,8 +45,9 @@ public struct LinuxUIO: Platform, ~Copyable {
     let found = try Facts(function)
     let path = found.node.path
     let lock = try DeviceLock(function.address, folder: lockFolder)
-    let holders = NodeHolders(of: [path], files: files)
-    if let holder = holders.processes.first { throw .busy(path, holder: holder) }
+    if let holder = NodeHolders.anyone(of: path, files: files) {
+      throw .busy(path, holder: holder)
+    }
     let descriptor: Descriptor
     do throws(SystemError) {
       // O_RDWR and O_NONBLOCK: a read that finds nothing must not sleep past a wake-up.

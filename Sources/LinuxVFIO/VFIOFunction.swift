@@ -37,8 +37,7 @@ enum VFIOFunction {
       switch error.code {
       case SystemError.noEntry where path == "/dev/vfio/vfio": throw .noVFIO
       case SystemError.busy:
-        let holder = NodeHolders(of: [path], files: files).processes.first
-        throw .busy(path, holder: holder ?? 0)
+        throw .busy(path, holder: NodeHolders.anyone(of: path, files: files) ?? 0)
       default: throw .open(path, error)
       }
     }

@@ -42,7 +42,7 @@ import Testing
   }
 
   /// A back-end whose lies end every set-up would show nothing about a driver at work.
-  @Test(arguments: [DriverFuzzer.Kind.console, .entropy, .network])
+  @Test(arguments: [DriverFuzzer.Kind.block, .console, .entropy, .network])
   func driversGetFar(kind: DriverFuzzer.Kind) throws {
     let fuzzer = try DriverFuzzer(kind)
     for seed in UInt64(1)...30 {
@@ -59,7 +59,7 @@ import Testing
     let end = Date().addingTimeInterval(Self.fuzzSeconds / Double(Self.targets.count))
     var seed = Self.firstSeed
     // A run of a driver sets its device up several times.
-    let least: UInt64 = [.console, .entropy, .netDriver].contains(target) ? 40 : 150
+    let least: UInt64 = [.blockDriver, .console, .entropy, .netDriver].contains(target) ? 40 : 150
     repeat {
       do {
         try player.run(FuzzPlayer.randomInput(target, seed: seed))

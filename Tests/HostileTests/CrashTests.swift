@@ -11,13 +11,13 @@ import VirtioTransport
   static var every: UInt64 { UInt64(environment["CELLMATE_CRASH_EVERY"] ?? "") ?? 400 }
   static var seed: UInt64 { UInt64(environment["CELLMATE_FUZZ_SEED"] ?? "") ?? 1 }
 
-  @Test(arguments: 0..<4)
-  func everyStepMayBeTheLast(part: UInt64) throws {
+  @Test(arguments: CrashCase.Device.allCases, 0..<4)
+  func everyStepMayBeTheLast(device: CrashCase.Device, part: UInt64) throws {
+    let every = device == .block ? Self.every : 2 * Self.every
     let report = try CrashProgram.sweep(
-      every: Self.every, start: 1 + part * max(1, Self.every / 4), pairs: 5, seed: Self.seed + part
-    )
+      device, every: every, start: 1 + part * max(1, every / 4), pairs: 5, seed: Self.seed + part)
     #expect(report.failures == [])
-    #expect(report.cases > 100)
+    #expect(report.cases > 40)
   }
 
   /// A sweep that finds nothing wrong with a disk that forgets would find nothing at all.
@@ -31,10 +31,23 @@ import VirtioTransport
     }
   }
 
+  /// The same of hosts that lose something, or repeat it.
+  @Test(arguments: [CrashCase.Device.console, .entropy, .network], [SweepFault.loses, .repeats])
+  func aWrongHostIsNoticed(device: CrashCase.Device, fault: SweepFault) throws {
+    let sweep = try CrashSweep()
+    let plan = CrashCase(.output, .backEnd, step: 0, device: device)
+    try sweep.run(plan)
+    sweep.fault = fault
+    #expect(throws: FuzzFailure.self) { try sweep.run(plan) }
+    sweep.fault = .none
+    try sweep.run(plan)
+  }
+
   /// A case that fails is run again from what was printed.
   @Test(arguments: [
     "output,back-end,123", "shared,front-end,7,hidden",
-    "output,front-end,2000,hidden,garbage,then,back-end,45",
+    "output,front-end,2000,hidden,garbage,then,back-end,45", "console,shared,back-end,901,hidden",
+    "network,output,front-end,77,then,front-end,3",
   ])
   func aCaseIsReadAsItIsPrinted(text: String) throws {
     let plan = try #require(CrashCase(text))
@@ -43,7 +56,8 @@ import VirtioTransport
   }
 
   @Test(arguments: [
-    "", "output", "output,nobody,1", "output,back-end,x", "x,back-end,1",
+    "", "output", "block,output,back-end,1", "console", "output,nobody,1", "output,back-end,x",
+    "x,back-end,1",
     "output,back-end,1,later", "output,back-end,1,then,front-end",
   ])
   func whatIsNoCaseIsRefused(text: String) { #expect(CrashCase(text) == nil) }

@@ -110,6 +110,21 @@ import Testing
   /// While a driver works, nothing of the memory but its rings and buffers is its own.
   @Test(.enabled(if: cw_has_sanitizer() != 0)) func aStrayingDriverIsSeen() async {
     await #expect(processExitsWith: .failure) {
+      let fuzzer = try FrontendFuzzer()
+      fuzzer.strays = true
+      try fuzzer.run([1, 0, 9, 9, 9, 9])
+    }
+    await #expect(processExitsWith: .failure) {
+      let fuzzer = try DriverFuzzer(.block)
+      fuzzer.strays = true
+      try fuzzer.run([1, 0, 9, 9, 9, 9])
+    }
+    await #expect(processExitsWith: .failure) {
+      let fuzzer = try DriverFuzzer(.network)
+      fuzzer.strays = true
+      try fuzzer.run([1, 0, 9, 9, 9, 9])
+    }
+    await #expect(processExitsWith: .failure) {
       let fuzzer = try DriverFuzzer(.console)
       fuzzer.strays = true
       try fuzzer.run([1, 0, 9, 9, 9, 9])

@@ -8,7 +8,7 @@ import VirtioTransport
 import Virtqueue
 
 // What the front-end's user does, and what it holds the rest to.
-extension CrashSweep {
+extension BlockSweep {
   /// Two sectors a request, as many at once as the front-end has room for.
   private static var batch: Int { 3 }
 
