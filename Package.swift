@@ -156,9 +156,9 @@ let library: [Target] = [
     name: "Cellmate",
     dependencies: [
       "CCellmate", "CLinux", "CommandOptions", "SharedMemory", "IVShmem", "Virtqueue",
-      "VirtioDevice", "VirtioTransport", "SiemensDialect", "VirtioBlock", "VirtioEntropy",
-      "VirtioConsole", "VirtioNet", "DeviceRuntime", "VhostUser", "HostResources", "LinkNames",
-      "LinuxSupport", "LinuxRuntime", "SimulatorPeer",
+      "VirtioDevice", "VirtioTransport", "VirtioBlock", "VirtioEntropy", "VirtioConsole",
+      "VirtioNet", "DeviceRuntime", "SiemensDialect", "VhostUser", "HostResources", "CService",
+      "LinkNames", "LinuxSupport", "LinuxRuntime", "SimulatorPeer",
     ],
     swiftSettings: strict),
 ]
@@ -183,6 +183,13 @@ let programs: [Target] = [
     ],
     swiftSettings: strict),
   .target(
+    name: "BackendService",
+    dependencies: [
+      "CCellmate", "Cellmate", "CLinux", "CService", "CommandOptions", "LinkNames",
+      "LinuxSupport", "Supervision", "ToolSupport",
+    ],
+    swiftSettings: strict),
+  .target(
     name: "BoardCommands",
     dependencies: [
       "CCellmate", "CDevice", "CLinux", "CService", "CommandOptions", "LinkFormat", "LinkNames",
@@ -190,7 +197,8 @@ let programs: [Target] = [
     ],
     swiftSettings: strict),
   .executableTarget(
-    name: "ivshmem-backend", dependencies: ["CLinux", "CommandOptions", "LinuxRuntime"],
+    name: "ivshmem-backend",
+    dependencies: ["BackendService", "CLinux", "CommandOptions", "LinuxSupport"],
     swiftSettings: strict),
   .target(
     name: "FrontendCommands",
@@ -267,8 +275,8 @@ let tests: [Target] = [
     dependencies: [
       "CLinux", "CService", "LinuxSupport", "SharedMemory", "IVShmem", "SimulatorPeer", "Simulator",
       "CommandOptions", "LinuxRuntime", "VirtioBlock", "VirtioNet", "HostResources", "Virtqueue",
-      "Supervision", "VirtioTransport", "LinkPicture", "Cellmate", "FrontendCommands",
-      "ToolSupport",
+      "Supervision", "VirtioTransport", "LinkPicture", "BackendService", "Cellmate",
+      "FrontendCommands", "LinkNames", "ToolSupport",
     ],
     swiftSettings: strict),
   .testTarget(
@@ -307,7 +315,7 @@ let tests: [Target] = [
     dependencies: [
       "CLinux", "LinuxSupport", "SharedMemory", "Virtqueue", "VirtioDevice", "VirtioBlock",
       "HostResources", "VhostUser", "CommandOptions", "LinuxRuntime", "FuzzTargets", "Cellmate",
-      "FrontendCommands",
+      "BackendService", "FrontendCommands", "LinkNames",
     ],
     swiftSettings: strict),
   .testTarget(

@@ -225,7 +225,7 @@ extension String {
     self.init(decoding: [UInt8](bytes), as: encoding)
   }
 
-  /// Bytes that are no UTF-8 become replacement characters: what is printed or sent as JSON is text.
+  /// Bytes that are no UTF-8 become replacement characters: what is printed or sent is text.
   @inline(never)
   private mutating func repair() {
     var result: [UInt8] = []
@@ -318,7 +318,9 @@ extension String {
   }
 
   public func hasPrefix(_ wanted: String) -> Bool { has(wanted, at: 0) }
-  public func hasSuffix(_ wanted: String) -> Bool { has(wanted, at: utf8.count - wanted.utf8.count) }
+  public func hasSuffix(_ wanted: String) -> Bool {
+    has(wanted, at: utf8.count - wanted.utf8.count)
+  }
 
   @inline(never)
   private func has(_ wanted: String, at start: Int) -> Bool {
@@ -445,7 +447,8 @@ extension FixedWidthInteger {
   public init?(_ text: some StringProtocol) { self.init(text, radix: 10) }
   public init?(_ text: some StringProtocol, radix: Int) {
     // A negative number is in none of the library's specifications.
-    guard let value = number(text.utf8, radix, UInt64(truncatingIfNeeded: Self.max)) else { return nil }
+    let limit = UInt64(truncatingIfNeeded: Self.max)
+    guard let value = number(text.utf8, radix, limit) else { return nil }
     self.init(truncatingIfNeeded: value)
   }
 }

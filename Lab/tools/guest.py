@@ -64,12 +64,16 @@ def needed_sets(arch, kernel):
 
 
 def our_programs(arch, folder=None):
-    """{path in the guest: file} of our Embedded programs; Library/build --programs makes them."""
+    """{path in the guest: file} of our Embedded programs and the library that they need;
+    Library/build --programs makes them."""
     machine = {"amd64": "x86_64", "arm64": "aarch64"}[arch]
     folder = pathlib.Path(folder or ROOT / ".build/library" / machine / "bin")
     found = {f"usr/bin/{p.name}": p for p in sorted(folder.glob("ivshmem*"))}
     if not found:
         raise LabError(f"no programs in {folder}; run Library/build --arch {machine} --programs")
+    library = folder.parent / "lib/libcellmate.so.0"
+    if library.exists():
+        found[f"usr/lib/{library.name}"] = library.resolve()
     return found
 
 

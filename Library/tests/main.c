@@ -26,7 +26,8 @@ int main(int count, char **words) {
                {"raw", test_raw},
                {"link", test_link},
                {"restart", test_restart},
-               {"threads", test_threads}};
+               {"threads", test_threads},
+               {"service", test_service}};
   for (size_t index = 0; index < sizeof tests / sizeof tests[0]; index++) {
     int before = failures;
     tests[index].run();

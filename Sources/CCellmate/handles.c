@@ -130,6 +130,12 @@ void ch_error(void *error, int32_t result, const char *text, size_t length) {
   out->text[count] = 0;
 }
 
+void ch_text(char *out, size_t room, const char *text, size_t length) {
+  size_t count = length < room ? length : room - 1;
+  memcpy(out, text, count);
+  memset(out + count, 0, room - count);
+}
+
 void *ch_memory(size_t size) {
   void *memory =
       mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -137,21 +143,3 @@ void *ch_memory(size_t size) {
 }
 
 void ch_memory_free(void *memory, size_t size) { munmap(memory, size); }
-
-static void (*log_function)(void *, const char *);
-static void *log_context;
-
-void ch_set_log(void (*log)(void *, const char *), void *context) {
-  pthread_mutex_lock(&lock);
-  log_function = log;
-  log_context = context;
-  pthread_mutex_unlock(&lock);
-}
-
-void ch_log(const char *line) {
-  pthread_mutex_lock(&lock);
-  void (*log)(void *, const char *) = log_function;
-  void *context = log_context;
-  pthread_mutex_unlock(&lock);
-  if (log) log(context, line);
-}

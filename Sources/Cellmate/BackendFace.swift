@@ -47,8 +47,26 @@ public func cellmate_backend_create(
   _ error: UnsafeMutablePointer<cellmate_error>?
 ) -> cellmate_result {
   guard let backend = unsafe backend else { return Code.argument }
-  return unsafe LinkObject.useUp(link, .backEnd, error) { link throws(FaceError) in
-    unsafe backend.pointee = try BackendObject.make(link)
+  var face = BackendObject.Face.vhostUser
+  var plan: LinkPlan?
+  let seen = unsafe LinkObject.with(link) { object throws(FaceError) in
+    try require(object.side == .backEnd, Code.order)
+    if case .vhostUser = object.wish { return Code.ok }
+    do throws(UsageError) {
+      face = try object.chooseDialect() == .siemens ? .siemens : .native
+      if face == .native { plan = try object.nativePlan() }
+    } catch let usage { throw FaceError(unsafe report(usage, error)) }
+    return Code.ok
+  }
+  guard seen == Code.ok else { return seen }
+  return unsafe LinkObject.close(link) { object throws(FaceError) in
+    switch face {
+    case .native:
+      guard let plan else { throw FaceError(Code.order) }
+      unsafe backend.pointee = try BackendObject.make(native: object, plan)
+    case .siemens: unsafe backend.pointee = try BackendObject.make(siemens: object)
+    case .vhostUser: unsafe backend.pointee = try BackendObject.make(socket: object)
+    }
   }
 }
 
@@ -61,11 +79,12 @@ public func cellmate_backend_add(
   guard let specification = unsafe specification else { return Code.argument }
   return unsafe BackendObject.with(backend) { object throws(FaceError) in
     let wake = object.wakeDescriptor
-    try object.add(slot: slot, size: 4 << 20) { arena throws(FaceError) in
+    let voice = object.voice
+    unsafe try object.add(slot: slot, size: 4 << 20, error) { arena throws(FaceError) in
       do throws(UsageError) {
         let wanted = try DeviceSpecification(unsafe String(cString: specification))
         let device = try ServedDevice.make(
-          wanted, wakeDescriptor: wake, arena: &arena, log: { line in logLine(line) })
+          wanted, wakeDescriptor: wake, arena: &arena, log: voice.resource)
         do throws(FaceError) {
           return try LibraryDevice.make(device, arena: &arena)
         } catch { preconditionFailure("4 MiB hold a device") }
@@ -86,7 +105,7 @@ public func cellmate_backend_add_device(
   let size = unsafe CallbackDevice.memorySize(given) + (2 << 20)
   return unsafe BackendObject.with(backend) { object throws(FaceError) in
     var pending: PendingRequests?
-    try object.add(slot: slot, size: size) { arena throws(FaceError) in
+    unsafe try object.add(slot: slot, size: size) { arena throws(FaceError) in
       let made = try unsafe CallbackDevice(given, arena: &arena)
       pending = made.requests
       return try LibraryDevice.make(made, arena: &arena)
@@ -120,7 +139,7 @@ public func cellmate_backend_complete(
 public func cellmate_backend_start(_ backend: OpaquePointer?) -> cellmate_result {
   unsafe BackendObject.with(backend) { object throws(FaceError) in
     try require(!object.isStarted, Code.order)
-    object.start()
+    try object.start()
     return Code.ok
   }
 }
@@ -129,8 +148,13 @@ public func cellmate_backend_start(_ backend: OpaquePointer?) -> cellmate_result
 @c @implementation
 public func cellmate_backend_step(_ backend: OpaquePointer?) -> cellmate_result {
   unsafe BackendObject.with(backend) { object throws(FaceError) in
-    try require(object.isStarted, Code.order)
-    return object.backend.step() == .busy ? 1 : 0
+    try object.requireStart()
+    switch object.turn() {
+    case .busy: return 1
+    case .idle: return 0
+    case .left: return 2
+    case .gone: throw FaceError(Code.gone)
+    }
   }
 }
 
@@ -140,8 +164,8 @@ public func cellmate_backend_sleep(
   _ backend: OpaquePointer?, _ deadline: UInt64
 ) -> cellmate_result {
   unsafe BackendObject.with(backend) { object throws(FaceError) in
-    try require(object.isStarted, Code.order)
-    return code(object.backend.sleep(until: instant(deadline)))
+    try object.requireStart()
+    return code(object.sleep(until: instant(deadline)))
   }
 }
 
@@ -175,7 +199,7 @@ public func cellmate_backend_wake(_ backend: OpaquePointer?) -> cellmate_result 
 @c @implementation
 public func cellmate_backend_is_up(_ backend: OpaquePointer?) -> cellmate_result {
   unsafe BackendObject.with(backend) { object throws(FaceError) in
-    object.backend.link.isUp ? 1 : 0
+    object.isUp ? 1 : 0
   }
 }
 
@@ -185,7 +209,24 @@ public func cellmate_backend_link_counters(
   _ backend: OpaquePointer?, _ counters: UnsafeMutablePointer<cellmate_link_counters>?
 ) -> cellmate_result {
   unsafe BackendObject.with(backend) { object throws(FaceError) in
-    unsafe try fill(counters, object.backend.link.counters)
+    let size = MemoryLayout<cellmate_link_counters>.size
+    let result = unsafe ch_can_output(counters, size)
+    try require(result == Code.ok, result)
+    guard let counters = unsafe counters else { throw FaceError(Code.argument) }
+    var values = cellmate_link_counters()
+    object.forEachCounter { scope, _, name, value in
+      guard scope == .link else { return }
+      switch name {
+      case "pairings": values.pairings = value
+      case "losses": values.losses = value
+      case "doorbells": values.doorbells = value
+      case "sleeps": values.sleeps = value
+      case "wakeUps": values.wake_ups = value
+      case "peerErrors": values.peer_errors = value
+      default: break
+      }
+    }
+    unsafe ch_output(counters, &values, size)
     return Code.ok
   }
 }
@@ -200,18 +241,23 @@ public func cellmate_backend_device_counters(
     let size = MemoryLayout<cellmate_device_counters>.size
     let result = unsafe ch_can_output(counters, size)
     try require(result == Code.ok, result)
-    guard slot < UInt32(BlockLayout.slotCount),
-      object.backend.slots.isOccupied(Int(slot)), let counters = unsafe counters
-    else { throw FaceError(Code.device) }
-    let seen = object.backend.slots[Int(slot)].counters
+    guard object.hasDevice(Int(slot)), let counters = unsafe counters else {
+      throw FaceError(Code.device)
+    }
     var values = cellmate_device_counters()
-    values.chains = seen.chains
-    values.notifications_seen = seen.notificationsSeen
-    values.notifications_sent = seen.notificationsSent
-    values.transactions = seen.transactions
-    values.refusals = seen.refusals
-    values.queue_errors = seen.queueErrors
-    values.resets = seen.resets
+    object.forEachCounter { scope, place, name, value in
+      guard scope == .device, place == Int(slot) else { return }
+      switch name {
+      case "chains": values.chains = value
+      case "notificationsSeen": values.notifications_seen = value
+      case "notificationsSent": values.notifications_sent = value
+      case "transactions": values.transactions = value
+      case "refusals": values.refusals = value
+      case "queueErrors": values.queue_errors = value
+      case "resets": values.resets = value
+      default: break
+      }
+    }
     unsafe ch_output(counters, &values, size)
     return Code.ok
   }

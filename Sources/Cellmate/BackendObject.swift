@@ -1,55 +1,147 @@
 import CCellmate
 import CLinux
-import DeviceRuntime
+import CommandOptions
 import IVShmem
+import LinuxRuntime
+import LinuxSupport
 import SharedMemory
+import SiemensDialect
 import VirtioTransport
 
-/// A back-end behind a handle.
+/// A back-end behind a handle: of a link in one of the two dialects, or of a socket.
+///
+/// One of the three is there; in the Siemens dialect and on a socket it is there from the moment
+/// its one device is added.
 @safe
 struct BackendObject: HandleObject, ~Copyable {
   static var kind: HandleKind { .backend }
+
+  /// The numbers of `cellmate.h`.
+  enum Face: UInt32 {
+    case native = 0
+    case siemens
+    case vhostUser
+  }
+
   let memory: ObjectMemory
-  var backend: Backend<LibraryPlatform, LibraryDevice>
+  let face: Face
+  let name: String
+  let voice: LinkVoice
+  /// What never changes of the link; `nil` for a socket.
+  let facts: LinkFacts?
+  private let isAdopted: Bool
+  var native: NativeServedLink?
+  var siemens: SiemensServedLink?
+  var socket: VhostUserLink?
+  /// In the Siemens dialect, until the device is there.
+  private var platform: LibraryPlatform?
   /// What the caller's devices have open, by slot; `nil` for other slots. Beside the back-end, so
   /// that callbacks reach it while the back-end is at work.
-  var pending: InlineArray<8, PendingRequests?>
+  var pending = InlineArray<8, PendingRequests?>(repeating: nil)
   /// The devices' memory, by slot.
-  var deviceMemory: InlineArray<8, ObjectMemory?>
+  private var deviceMemory = InlineArray<8, ObjectMemory?>(repeating: nil)
+  private var socketMemory: ObjectMemory?
   /// Ends a sleep; written by any thread.
   let wakeDescriptor: Int32
+  /// The event behind it, where no platform has it.
+  private let wake: Descriptor?
   /// Not 0 when ``BackendObject/run(spin:)`` shall end; written by any thread.
   var stopWord: UInt32 = 0
-  var isStarted = false
+  private(set) var isStarted = false
+  /// Whether the link was left, or its platform is gone.
+  private var hasEnded = false
 
-  static func make(_ link: consuming NativeLink<LibraryPlatform>) throws(FaceError) -> OpaquePointer
-  {
-    let memory = try ObjectMemory(MemoryLayout<BackendObject>.stride + (1 << 20))
-    var arena = memory.arena(behind: MemoryLayout<BackendObject>.stride)
-    let wake = link.platform.wakeDescriptor
-    guard let backend = Backend<LibraryPlatform, LibraryDevice>(link: link, arena: &arena) else {
+  /// Of a native link; the plan is its own.
+  static func make(
+    native link: consuming LinkObject, _ plan: LinkPlan
+  ) throws(FaceError) -> OpaquePointer {
+    let stride = MemoryLayout<BackendObject>.stride
+    let memory = try ObjectMemory(stride + (1 << 20))
+    var arena = memory.arena(behind: stride)
+    let (voice, name, facts) = (link.voice, link.name, link.facts)
+    let platform = link.takePlatform()
+    let wake = platform.wakeDescriptor
+    guard
+      let native = NativeServedLink(
+        NativeLink(platform: platform, plan: plan), voice, arena: &arena)
+    else {
       memory.free()
       throw FaceError(Code.memory)
     }
     return unsafe try open(
       BackendObject(
-        memory: memory, backend: backend, pending: InlineArray(repeating: nil),
-        deviceMemory: InlineArray(repeating: nil), wakeDescriptor: wake))
+        memory: memory, face: .native, name: name, voice: voice, facts: facts, isAdopted: false,
+        native: native, platform: nil, wakeDescriptor: wake, wake: nil))
   }
 
-  /// Puts a device into a free slot; `make` builds it in the memory it is given.
+  /// Of a link in the Siemens dialect.
+  static func make(siemens link: consuming LinkObject) throws(FaceError) -> OpaquePointer {
+    let memory = try ObjectMemory(
+      MemoryLayout<BackendObject>.stride + SiemensServedLink.arenaBytes + 64)
+    let (voice, name, facts, isAdopted) = (link.voice, link.name, link.facts, link.isAdopted)
+    let platform = link.takePlatform()
+    let wake = platform.wakeDescriptor
+    return unsafe try open(
+      BackendObject(
+        memory: memory, face: .siemens, name: name, voice: voice, facts: facts,
+        isAdopted: isAdopted, native: nil, platform: platform, wakeDescriptor: wake, wake: nil))
+  }
+
+  /// Of a socket.
+  static func make(socket link: consuming LinkObject) throws(FaceError) -> OpaquePointer {
+    let memory = try ObjectMemory(MemoryLayout<BackendObject>.stride)
+    let number = cl_eventfd()
+    guard number >= 0 else {
+      memory.free()
+      throw FaceError(Code.memory)
+    }
+    return unsafe try open(
+      BackendObject(
+        memory: memory, face: .vhostUser, name: link.name, voice: link.voice, facts: nil,
+        isAdopted: false, native: nil, platform: nil,
+        wakeDescriptor: Int32(truncatingIfNeeded: number),
+        wake: Descriptor(owning: Int32(truncatingIfNeeded: number))))
+  }
+
+  private init(
+    memory: ObjectMemory, face: Face, name: String, voice: LinkVoice, facts: LinkFacts?,
+    isAdopted: Bool, native: consuming NativeServedLink?, platform: consuming LibraryPlatform?,
+    wakeDescriptor: Int32, wake: consuming Descriptor?
+  ) {
+    self.memory = memory
+    self.face = face
+    self.name = name
+    self.voice = voice
+    self.facts = facts
+    self.isAdopted = isAdopted
+    self.native = native
+    self.platform = platform
+    self.wakeDescriptor = wakeDescriptor
+    self.wake = wake
+  }
+
+  // MARK: Devices
+
+  /// Devices it can serve.
+  var deviceLimit: Int { face == .native ? BlockLayout.slotCount : 1 }
+
+  /// Whether a device is in `slot`.
+  func hasDevice(_ slot: Int) -> Bool { slot < 8 && deviceMemory[slot] != nil }
+
+  /// Puts a device into a free slot; `make` builds it in the memory it is given, and `error` gets
+  /// the words of what does not fit.
   mutating func add(
-    slot: UInt32, size: Int,
+    slot: UInt32, size: Int, _ error: UnsafeMutablePointer<cellmate_error>? = nil,
     _ make: (inout PrivateArena) throws(FaceError) -> LibraryDevice
   ) throws(FaceError) {
     guard slot < UInt32(BlockLayout.slotCount) else { throw FaceError(Code.argument) }
     let index = Int(slot)
-    guard !isStarted, !backend.slots.isOccupied(index) else { throw FaceError(Code.order) }
+    guard !isStarted, !hasEnded, !hasDevice(index) else { throw FaceError(Code.order) }
+    guard index < deviceLimit else { throw FaceError(Code.device) }
     let memory = try ObjectMemory(size)
     var arena = memory.arena(behind: 0)
     do throws(FaceError) {
-      let device = try make(&arena)
-      guard backend.add(device, at: index, arena: &arena) else { throw FaceError(Code.memory) }
+      unsafe try put(make(&arena), index, &arena, error)
       deviceMemory[index] = memory
     } catch {
       memory.free()
@@ -57,11 +149,186 @@ struct BackendObject: HandleObject, ~Copyable {
     }
   }
 
-  mutating func start() {
+  private mutating func put(
+    _ device: consuming LibraryDevice, _ index: Int, _ arena: inout PrivateArena,
+    _ error: UnsafeMutablePointer<cellmate_error>?
+  ) throws(FaceError) {
+    switch face {
+    case .native:
+      guard native!.add(device, at: index, arena: &arena) else { throw FaceError(Code.memory) }
+    case .siemens:
+      guard let facts else { throw FaceError(Code.order) }
+      let plan: SiemensPlan
+      do throws(UsageError) {
+        plan = try SiemensServedLink.plan(facts, device, path: name)
+      } catch let usage { throw FaceError(unsafe report(usage, error)) }
+      guard let platform = platform.take() else { throw FaceError(Code.order) }
+      var books = memory.arena(behind: MemoryLayout<BackendObject>.stride)
+      siemens = SiemensServedLink.open(
+        platform, device, plan, path: name, voice, arena: &books, isAdopted: isAdopted)
+    case .vhostUser:
+      let books = try ObjectMemory(VhostUserLink.memorySize(device) + 64)
+      var room = books.arena(behind: 0)
+      do throws(UsageError) {
+        socket = try VhostUserLink.open(
+          path: name, device, wake: wakeDescriptor, voice, arena: &room)
+        socketMemory = books
+      } catch let usage {
+        books.free()
+        throw FaceError(unsafe report(usage, error))
+      }
+    }
+  }
+
+  // MARK: Whichever it is
+
+  // Each is reached through its mutating accessor, because a borrow of an optional that cannot be
+  // copied would be a copy.
+
+  var isThere: Bool { face == .native || deviceMemory[0] != nil }
+
+  /// Fails unless the back-end is at work.
+  func requireStart() throws(FaceError) { try require(isStarted, Code.order) }
+
+  mutating func start() throws(FaceError) {
+    try require(isThere && !hasEnded, Code.order)
     guard !isStarted else { return }
     isStarted = true
-    backend.start()
+    switch face {
+    case .native: native!.begin()
+    case .siemens: siemens!.begin()
+    case .vhostUser: socket!.begin()
+    }
   }
+
+  /// Looks once at everything; bounded.
+  mutating func turn() -> LinkTurn {
+    let turn =
+      switch face {
+      case .native: native!.turn()
+      case .siemens: siemens!.turn()
+      case .vhostUser: socket!.turn()
+      }
+    if turn == .left {
+      isStarted = false
+      hasEnded = true
+    }
+    return turn
+  }
+
+  /// Takes no new requests.
+  mutating func beginStop(hasSuccessor: Bool) {
+    switch face {
+    case .native: native!.beginStop()
+    case .siemens: siemens!.beginStop(hasSuccessor: hasSuccessor)
+    case .vhostUser: socket!.beginStop()
+    }
+  }
+
+  /// Sleeps on the link's own events.
+  mutating func sleep(until deadline: Instant?) -> WaitOutcome {
+    switch face {
+    case .native: native!.sleep(until: deadline)
+    case .siemens: siemens!.sleep(until: deadline)
+    case .vhostUser: socket!.sleep(until: deadline)
+    }
+  }
+
+  mutating func prepareToSleep() -> Bool {
+    switch face {
+    case .native: native!.prepareToSleep()
+    case .siemens: siemens!.prepareToSleep()
+    case .vhostUser: socket!.prepareToSleep()
+    }
+  }
+
+  mutating func stayAwake() {
+    switch face {
+    case .native: native!.stayAwake()
+    case .siemens: siemens!.stayAwake()
+    case .vhostUser: socket!.stayAwake()
+    }
+  }
+
+  mutating func endSleep() -> WaitOutcome {
+    switch face {
+    case .native: return native!.endSleep()
+    case .siemens: return siemens!.endSleep()
+    case .vhostUser:
+      socket!.endSleep()
+      return .event
+    }
+  }
+
+  /// Looks whether the platform is still there, without sleeping.
+  mutating func peek() -> WaitOutcome {
+    switch face {
+    case .native: return native!.peek()
+    case .siemens: return siemens!.peek()
+    case .vhostUser:
+      socket!.peek()
+      return .event
+    }
+  }
+
+  var isUp: Bool {
+    mutating get {
+      guard isStarted else { return false }
+      return switch face {
+      case .native: native!.isUp
+      case .siemens: siemens!.isUp
+      case .vhostUser: socket!.isUp
+      }
+    }
+  }
+
+  /// When it has to be turned even if nothing wakes it, on the monotonic clock.
+  var deadline: UInt64? {
+    mutating get {
+      switch face {
+      case .native: native!.deadline
+      case .siemens: siemens!.deadline
+      case .vhostUser: socket!.deadline
+      }
+    }
+  }
+
+  mutating func addWaits(to epoll: Int32, tag: UInt64) throws(SystemError) {
+    switch face {
+    case .native: try native!.addWaits(to: epoll, tag: tag)
+    case .siemens: try siemens!.addWaits(to: epoll, tag: tag)
+    case .vhostUser: try socket!.addWaits(to: epoll, tag: tag)
+    }
+  }
+
+  mutating func removeWaits(from epoll: Int32) {
+    switch face {
+    case .native: native!.removeWaits(from: epoll)
+    case .siemens: siemens!.removeWaits(from: epoll)
+    case .vhostUser: socket!.removeWaits(from: epoll)
+    }
+  }
+
+  /// Gives every number with its meaning; nothing before the one device of a link is there.
+  mutating func forEachCounter(_ take: CounterTaker) {
+    guard isThere else { return }
+    switch face {
+    case .native: native!.forEachCounter(take)
+    case .siemens: siemens!.forEachCounter(take)
+    case .vhostUser: socket!.forEachCounter(take)
+    }
+  }
+
+  /// Number and kind of a device that is there.
+  mutating func kind(_ slot: Int) -> (id: UInt32, name: String) {
+    switch face {
+    case .native: native!.kind(slot)
+    case .siemens: siemens!.kind
+    case .vhostUser: socket!.kind
+    }
+  }
+
+  // MARK: The loop
 
   var mustStop: Bool {
     // Another thread writes the word: it is looked at with an atomic load.
@@ -70,15 +337,24 @@ struct BackendObject: HandleObject, ~Copyable {
 
   /// Serves until it is asked to stop.
   mutating func run(spin: UInt64) throws(FaceError) {
-    start()
+    try start()
     var idleSince: UInt64 = 0
-    while !mustStop {
-      if backend.step() == .busy {
+    var isStopping = false
+    while true {
+      if mustStop, !isStopping {
+        isStopping = true
+        beginStop(hasSuccessor: false)
+      }
+      switch turn() {
+      case .left: return
+      case .gone: throw FaceError(Code.gone)
+      case .busy:
         idleSince = 0
         continue
+      case .idle: break
       }
-      if spin > 0 {
-        let now = backend.link.platform.now().nanoseconds
+      if spin > 0, !isStopping {
+        let now = cl_monotonic_ns()
         if idleSince == 0 { idleSince = now }
         if now - idleSince < spin {
           Ordering.spinHint()
@@ -86,33 +362,32 @@ struct BackendObject: HandleObject, ~Copyable {
         }
       }
       idleSince = 0
-      if backend.sleep(until: nil) == .gone { throw FaceError(Code.gone) }
+      if sleep(until: nil) == .gone { throw FaceError(Code.gone) }
     }
-    drain()
-  }
-
-  /// Lets requests end, at most five seconds, and tells the front-end.
-  private mutating func drain() {
-    backend.quiesce()
-    let end = backend.link.platform.now().advanced(byNanoseconds: 5_000_000_000)
-    while !backend.isQuiet, backend.link.platform.now() < end {
-      if backend.step() == .idle { _ = backend.sleep(until: end) }
-    }
-    leave()
   }
 
   mutating func leave() {
     guard isStarted else { return }
     isStarted = false
-    backend.leave()
+    hasEnded = true
+    switch face {
+    case .native: native!.leave()
+    case .siemens: siemens!.leave()
+    case .vhostUser: break
+    }
   }
 
   /// Leaves and takes the devices down, before the memory they work on is unmapped.
   consuming func takeDown() {
     leave()
-    backend.removeDevices()
+    if face == .native { native!.removeDevices() }
+    native = nil
+    siemens = nil
+    socket = nil
+    platform = nil
     for slot in 0..<BlockLayout.slotCount {
       if let memory = deviceMemory[slot] { memory.free() }
     }
+    if let socketMemory { socketMemory.free() }
   }
 }

@@ -27,16 +27,6 @@ struct DriverPlan {
   static var bookBytes: Int { 1 << 20 }
 }
 
-extension LinkObject {
-  /// How the link is spoken: as asked for, or as it shows itself.
-  func frontEndDialect() throws(UsageError) -> Dialect {
-    guard case .specification(let specification) = wish else { return .native }
-    if let asked = specification.dialect { return asked }
-    return try Dialect.recognise(
-      signs(of: specification.partner(side, own: own)), side: side, link: name)
-  }
-}
-
 extension DriverObject {
   /// Makes a driver of a link: `build` takes what it needs of the way to the device.
   static func create(
@@ -50,7 +40,7 @@ extension DriverObject {
       try require(object.side == .frontEnd, Code.order)
       do throws(UsageError) {
         if case .vhostUser = object.wish { return Code.ok }
-        switch try object.frontEndDialect() {
+        switch try object.chooseDialect() {
         case .native: native = try object.nativePlan()
         case .siemens:
           guard plan.slot == 0 else {

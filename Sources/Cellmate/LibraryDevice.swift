@@ -34,6 +34,14 @@ struct LibraryDevice: DeviceModel, ~Copyable {
     return made
   }
 
+  /// The name of the kind; the caller's have none of their own.
+  var kindName: String { isBuiltIn ? builtIn[0].kindName : "device" }
+
+  /// Gives what the device itself has counted, always in the same order.
+  func forEachCounter(_ say: (String, UInt64) -> Void) {
+    if isBuiltIn { builtIn[0].forEachCounter(say) }
+  }
+
   // MARK: DeviceModel
 
   var deviceID: UInt32 { isBuiltIn ? builtIn[0].deviceID : callback[0].deviceID }
@@ -99,6 +107,10 @@ struct LibraryDevice: DeviceModel, ~Copyable {
 
   mutating func cancel(queue: Int) {
     if isBuiltIn { builtIn[0].cancel(queue: queue) } else { callback[0].cancel(queue: queue) }
+  }
+
+  mutating func adapt(toPool byteCount: Int) {
+    if isBuiltIn { builtIn[0].adapt(toPool: byteCount) }
   }
 
   mutating func takeConfigurationChange() -> Bool {

@@ -17,6 +17,8 @@ struct LibraryPlatform: Platform, ~Copyable {
   let deviceClass: UInt32
   /// Signalled to end a wait; an event descriptor.
   let wakeDescriptor: Int32
+  /// The descriptor that keeps this peer alive as long as anybody holds it open; -1: none.
+  let connection: Int32
   /// In a place of its own: an optional that cannot be copied can only be moved out and back.
   private let host: UnsafeMutablePointer<HostPlatform>?
   private let callbacks: cellmate_platform
@@ -30,6 +32,7 @@ struct LibraryPlatform: Platform, ~Copyable {
     region = host.region
     deviceClass = host.deviceClass
     wakeDescriptor = host.localWake.descriptor
+    connection = host.connection
     let place = UnsafeMutablePointer<HostPlatform>.allocate(capacity: 1)
     unsafe place.initialize(to: host)
     unsafe self.host = place
@@ -51,6 +54,7 @@ struct LibraryPlatform: Platform, ~Copyable {
     // Emptied after every wait, whether or not it was what ended it.
     _ = cl_set_nonblocking(Int32(wake))
     wakeDescriptor = Int32(wake)
+    connection = -1
     let all: PlatformCapabilities =
       .pinnable | .unalignedSafe | .oneShotInterrupts | .postedRegisterWrites
     capabilities = unsafe PlatformCapabilities(
@@ -75,6 +79,23 @@ struct LibraryPlatform: Platform, ~Copyable {
     } else {
       cl_close(wakeDescriptor)
     }
+  }
+
+  /// What it means when a wait says `.gone`, for the log.
+  var goneText: String {
+    if let host = unsafe host { return unsafe host.pointee.goneText }
+    return "the platform is gone"
+  }
+
+  /// Lets `epoll` watch everything that ends this peer's wait; see ``HostPlatform``.
+  func addWaits(to epoll: Int32, tag: UInt64) throws(SystemError) {
+    guard let host = unsafe host else { throw SystemError(SystemError.notSupported) }
+    try unsafe host.pointee.addWaits(to: epoll, tag: tag)
+  }
+
+  /// Takes ``addWaits(to:tag:)`` back.
+  func removeWaits(from epoll: Int32) {
+    if let host = unsafe host { unsafe host.pointee.removeWaits(from: epoll) }
   }
 
   mutating func writeState(_ value: UInt32) {

@@ -16,22 +16,47 @@ public func cellmate_link_open(
     let side = linkSide(side)
   else { return Code.argument }
   let text = unsafe String(cString: specification)
-  if text.hasPrefix("vhost-user:"), text.utf8.count > 11 {
-    do throws(FaceError) {
-      try require(side == .frontEnd, Code.argument)
+  do throws(FaceError) {
+    if text.hasPrefix("vhost-user:"), text.utf8.count > 11 {
       unsafe link.pointee = try LinkObject.make(socket: String(text.dropFirst(11)), side)
-      return Code.ok
-    } catch { return error.code }
-  }
+    } else {
+      unsafe link.pointee = try unsafe joinLink(text, side, error)
+    }
+    return Code.ok
+  } catch { return error.code }
+}
+
+private func joinLink(
+  _ text: String, _ side: LinkSide, _ error: UnsafeMutablePointer<cellmate_error>?
+) throws(FaceError) -> OpaquePointer {
+  let wanted: LinkSpecification
+  var isAdopted = false
+  let platform: LibraryPlatform
   do throws(UsageError) {
-    let wanted = try LinkSpecification(text)
-    let platform = try openPeer(wanted, side: side)
-    do throws(FaceError) {
-      unsafe link.pointee = try LinkObject.make(
-        LibraryPlatform(platform), side, .specification(wanted))
-      return Code.ok
-    } catch { return error.code }
-  } catch let usage { return unsafe report(usage, error) }
+    wanted = try LinkSpecification(text)
+    platform = LibraryPlatform(
+      side == .backEnd
+        ? try openKeptPeer(wanted, &isAdopted) : try openPeer(wanted, side: side))
+  } catch let usage { throw FaceError(unsafe report(usage, error)) }
+  return unsafe try LinkObject.make(
+    platform, side, .specification(wanted), isAdopted: isAdopted)
+}
+
+/// Joins a link as its back-end, or goes on with the connection that an earlier back-end left.
+private func openKeptPeer(
+  _ wanted: LinkSpecification, _ isAdopted: inout Bool
+) throws(UsageError) -> HostPlatform {
+  if let connection = KeptDescriptor.take(KeptDescriptor.name("link", wanted.name)) {
+    do throws(UsageError) {
+      let peer = try adoptPeer(connection, wanted)
+      isAdopted = true
+      return peer
+    } catch {
+      LinkVoice("link \(wanted.name)").say(
+        "the kept connection is of no use: \(error.message)", .warning)
+    }
+  }
+  return try openPeer(wanted, side: .backEnd)
 }
 
 /// Stated in `cellmate.h`.

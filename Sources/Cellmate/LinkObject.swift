@@ -23,27 +23,30 @@ struct LinkObject: HandleObject, ~Copyable {
   let wish: LinkWish
   /// `nil` for a socket, which has no shared memory of its own.
   private var platform: LibraryPlatform?
-  private let geometry: LinkGeometry?
-  let own: PeerID
+  let facts: LinkFacts?
+  /// Whether an earlier process has joined the link.
+  let isAdopted: Bool
 
   /// Of a link that was joined.
   static func make(
-    _ platform: consuming LibraryPlatform, _ side: LinkSide, _ wish: LinkWish
+    _ platform: consuming LibraryPlatform, _ side: LinkSide, _ wish: LinkWish,
+    isAdopted: Bool = false
   ) throws(FaceError) -> OpaquePointer {
     let memory = try ObjectMemory(MemoryLayout<LinkObject>.stride)
-    let (geometry, own) = (platform.geometry, platform.peerID)
+    let facts = LinkFacts(platform)
     return unsafe try open(
       LinkObject(
-        memory: memory, side: side, wish: wish, platform: platform, geometry: geometry, own: own))
+        memory: memory, side: side, wish: wish, platform: platform, facts: facts,
+        isAdopted: isAdopted))
   }
 
-  /// Of a socket.
+  /// Of a socket: for a VMM, or of a back-end.
   static func make(socket path: String, _ side: LinkSide) throws(FaceError) -> OpaquePointer {
     let memory = try ObjectMemory(MemoryLayout<LinkObject>.stride)
     return unsafe try open(
       LinkObject(
-        memory: memory, side: side, wish: .vhostUser(path: path), platform: nil, geometry: nil,
-        own: PeerID(0)))
+        memory: memory, side: side, wish: .vhostUser(path: path), platform: nil, facts: nil,
+        isAdopted: false))
   }
 
   /// The platform, for what the link becomes; there is one.
@@ -79,19 +82,35 @@ struct LinkObject: HandleObject, ~Copyable {
     }
   }
 
+  /// Who speaks about the link.
+  var voice: LinkVoice {
+    if case .vhostUser(let path) = wish { return LinkVoice("vhost-user \(path)") }
+    return LinkVoice("link \(name)")
+  }
+
+  /// How the link is spoken: as asked for, or as it shows itself.
+  func chooseDialect() throws(UsageError) -> Dialect {
+    guard case .specification(let specification) = wish, let facts else { return .native }
+    if let asked = specification.dialect { return asked }
+    return try recogniseDialect(
+      facts.region, facts.geometry, own: facts.peerID, deviceClass: facts.deviceClass,
+      specification, side)
+  }
+
   /// The link in the native dialect; nothing is used up when this throws.
   ///
   /// - Throws: one line that says what of the link does not fit.
   func nativePlan() throws(UsageError) -> LinkPlan {
-    guard let geometry else {
+    guard let facts else {
       throw UsageError("vhost-user \(name): expected an ivshmem link, not a socket")
     }
     switch wish {
     case .specification(let specification):
       return try Self.plan(
-        side, own, specification.partner(side, own: own), geometry, specification.placement, name)
+        side, facts.peerID, specification.partner(side, own: facts.peerID), facts.geometry,
+        specification.placement, name)
     case .callbacks(let peer, let placement):
-      return try Self.plan(side, own, peer, geometry, placement, name)
+      return try Self.plan(side, facts.peerID, peer, facts.geometry, placement, name)
     case .vhostUser: preconditionFailure("a socket has no platform")
     }
   }
@@ -100,23 +119,11 @@ struct LinkObject: HandleObject, ~Copyable {
   ///
   /// - Throws: one line that says what of the link does not fit.
   func siemensPlan() throws(UsageError) -> SiemensPlan {
-    guard let geometry else {
+    guard let facts else {
       throw UsageError("vhost-user \(name): expected an ivshmem link, not a socket")
     }
     return try planSiemens(
-      name, own: own, geometry, configurationSize: 4096 - SiemensHeader.configuration)
-  }
-
-  /// What is known of the link before anything is written.
-  func signs(of partner: PeerID) -> Dialect.Signs {
-    switch platform {
-    case .some(let platform):
-      let isThere = UInt32(partner.rawValue) < platform.geometry.maxPeers
-      return Dialect.Signs(
-        deviceClass: platform.deviceClass,
-        peerState: isThere ? platform.region.state(of: partner, in: platform.geometry) : 0)
-    case nil: return Dialect.Signs(deviceClass: 0, peerState: 0)
-    }
+      name, own: facts.peerID, facts.geometry, configurationSize: 4096 - SiemensHeader.configuration)
   }
 
   static func plan(

@@ -99,7 +99,38 @@ public func cellmate_set_log(_ log: cellmate_log?, _ context: UnsafeMutableRawPo
   unsafe ch_set_log(log, context)
 }
 
-/// What the devices of the library log goes to the caller's hook.
-func logLine(_ line: String) {
-  unsafe line.withCString { unsafe ch_log($0) }
+/// Stated in `cellmate.h`.
+@c @implementation
+public func cellmate_set_report(
+  _ report: cellmate_report?, _ context: UnsafeMutableRawPointer?
+) {
+  unsafe ch_set_report(report, context)
+}
+
+/// Stated in `cellmate.h`.
+@c @implementation
+public func cellmate_set_keeper(_ keeper: UnsafePointer<cellmate_keeper>?) -> cellmate_result {
+  guard unsafe keeper != nil else {
+    ch_set_keeper(nil)
+    return Code.ok
+  }
+  var given = unsafe cellmate_keeper()
+  let result = unsafe ch_input(keeper, &given, MemoryLayout<cellmate_keeper>.size)
+  if result == Code.ok { unsafe ch_set_keeper(&given) }
+  return result
+}
+
+/// Writes a text into an array of characters of a C structure.
+func setText<Place>(_ place: inout Place, _ text: String) {
+  var text = text
+  text.withUTF8 { bytes in
+    let room = MemoryLayout<Place>.size
+    unsafe withUnsafeMutablePointer(to: &place) { pointer in
+      let out = unsafe UnsafeMutableRawPointer(pointer).assumingMemoryBound(to: CChar.self)
+      guard let base = bytes.baseAddress else { return }
+      unsafe base.withMemoryRebound(to: CChar.self, capacity: bytes.count) {
+        unsafe ch_text(out, room, $0, bytes.count)
+      }
+    }
+  }
 }

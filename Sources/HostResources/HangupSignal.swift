@@ -8,6 +8,14 @@ public enum HangupSignal {
     _ = try SystemError.check(chc_watch_hangup(event.number))
   }
 
+  /// The same for an event that somebody else owns.
+  public static func watch(_ event: Int32) throws(SystemError) {
+    _ = try SystemError.check(chc_watch_hangup(event))
+  }
+
+  /// Takes ``watch(_:)`` back.
+  public static func unwatch(_ event: Int32) { chc_unwatch_hangup(event) }
+
   /// Takes ``watch(_:)`` back.
   public static func unwatch(_ event: borrowing Descriptor) { chc_unwatch_hangup(event.number) }
 

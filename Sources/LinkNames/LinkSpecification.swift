@@ -130,6 +130,16 @@ public struct LinkSpecification: Equatable, Sendable {
     }
   }
 
+  /// The whole specification, which means the same link when it is parsed again.
+  public var fullText: String {
+    var text = text
+    if let peer { text += ",peer=\(peer.rawValue)" }
+    if let other { text += ",other=\(other.rawValue)" }
+    if let placement { text += ",placement=\(placement == .shared ? "shared" : "output")" }
+    if let dialect { text += ",dialect=\(dialect.rawValue)" }
+    return text
+  }
+
   /// The id to ask the simulator for.
   public func own(_ side: LinkSide) -> PeerID { peer ?? PeerID(side == .backEnd ? 0 : 1) }
 

@@ -1,4 +1,5 @@
 public import CommandOptions
+import HostResources
 
 /// One device of a link: a kind and its options, `KIND[,key=value][,flag]`.
 public enum DeviceSpecification: Equatable, Sendable {
@@ -28,6 +29,24 @@ public enum DeviceSpecification: Equatable, Sendable {
     case "network": self = .network(try NetworkSpecification(text))
     case let found:
       throw UsageError("--device \(text): unknown device '\(found)'; known are: \(Self.kinds)")
+    }
+  }
+}
+
+extension DeviceSpecification {
+  /// Whether it may be that both cannot be open at a time.
+  public func excludes(_ other: DeviceSpecification) -> Bool {
+    switch (self, other) {
+    case (.block(let one), .block(let two)):
+      return one.file == two.file && !(one.isReadOnly && two.isReadOnly)
+    // Terminals, sockets and logs: the same name may hide in many forms.
+    case (.console, .console): return true
+    // A port's address is its own, and a tap has one reader.
+    case (.network(let one), .network(let two)):
+      let isSameSwitch = one.switchName != nil && one.switchName == two.switchName
+      return isSameSwitch && one.port.address == two.port.address
+        || one.tap != nil && one.tap == two.tap && !isSameSwitch
+    default: return false
     }
   }
 }

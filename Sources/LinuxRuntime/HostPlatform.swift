@@ -99,7 +99,7 @@ public struct HostPlatform: Platform, ~Copyable {
   }
 
   /// What it means when a wait says `.gone`, for the log.
-  var goneText: String {
+  public var goneText: String {
     switch kind {
     case .simulator: "the simulator is gone"
     case .uio, .vfio: "the device is gone: it was removed, or its driver was unbound"

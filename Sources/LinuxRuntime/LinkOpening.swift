@@ -2,7 +2,7 @@ import CLinux
 public import CommandOptions
 import DeviceRuntime
 public import IVShmem
-import LinuxSupport
+public import LinuxSupport
 public import SimulatorPeer
 public import VirtioTransport
 
@@ -28,8 +28,8 @@ public func openPeer(
   }
 }
 
-/// Goes on with a connection that an earlier back-end has left.
-private func adopt(
+/// Goes on with a connection that an earlier back-end has left; every failure is one line.
+public func adoptPeer(
   _ connection: consuming Descriptor, _ specification: LinkSpecification
 ) throws(UsageError) -> HostPlatform {
   guard case .simulator(let path) = specification.place else {
@@ -38,26 +38,6 @@ private func adopt(
   do throws(SimulatorPeerError) {
     return HostPlatform(try SimulatorPeer(adopting: connection))
   } catch { throw UsageError(explain(error, path, PeerID(0))) }
-}
-
-/// Joins a link as its back-end, or goes on with the connection that an earlier back-end left to
-/// the service manager.
-func openKeptPeer(
-  _ specification: LinkSpecification, _ options: BackendOptions, isAdopted: inout Bool
-) throws(UsageError) -> HostPlatform {
-  let name = DescriptorStore.name("link", specification.name)
-  if let connection = DescriptorStore.take(name) {
-    do throws(UsageError) {
-      let peer = try adopt(connection, specification)
-      isAdopted = true
-      return peer
-    } catch {
-      options.note(
-        .warning, BackendOptions.Face.link(specification).subject,
-        "the kept connection is of no use: \(error.message)")
-    }
-  }
-  return try openPeer(specification, side: .backEnd)
 }
 
 /// Makes a link that was joined a native one.

@@ -9,22 +9,3 @@ public enum PrivateMemory {
     return unsafe PrivateArena(unsafeBase: base, count: count)
   }
 }
-
-/// The private memory of one link, given back together when the link is gone.
-@safe
-public final class PrivateBlocks {
-  private var blocks: [UnsafeMutableRawPointer]
-
-  /// Nothing yet.
-  public init() { unsafe blocks = [] }
-
-  /// An arena of `count` bytes; everything made of it has to be gone before these blocks are.
-  public func arena(_ count: Int) -> PrivateArena {
-    let base = UnsafeMutableRawPointer.allocate(byteCount: count, alignment: 64)
-    unsafe blocks.append(base)
-    // SAFETY: fresh and aligned; the owner of the link keeps this object until the link is gone.
-    return unsafe PrivateArena(unsafeBase: base, count: count)
-  }
-
-  deinit { unsafe blocks.forEach { unsafe $0.deallocate() } }
-}

@@ -65,7 +65,7 @@ extension ServedDevice {
   }
 
   /// Whether a device could be made if nobody else used its host resource; nothing stays open.
-  static func examine(_ specification: DeviceSpecification) throws(UsageError) {
+  public static func examine(_ specification: DeviceSpecification) throws(UsageError) {
     guard case .block(let block) = specification else { return }
     do throws(FileBlockError) {
       try FileBlockHost.examine(block.file, isReadOnly: block.isReadOnly)
@@ -130,7 +130,7 @@ extension ServedDevice {
   }
 
   /// The name of the kind, as in ``DeviceSpecification``.
-  var kindName: String {
+  public var kindName: String {
     switch kind {
     case .block: "block"
     case .console: "console"
@@ -140,11 +140,7 @@ extension ServedDevice {
   }
 
   /// Gives what the device itself has counted, always in the same order.
-  func forEachCounter(slot: Int, _ body: (Counter, UInt64) -> Void) {
-    let scope = Counter.Scope.kind(kindName)
-    func say(_ name: String, _ value: UInt64) {
-      body(Counter(scope: scope, slot: slot, name: name), value)
-    }
+  public func forEachCounter(_ say: (String, UInt64) -> Void) {
     switch kind {
     case .block:
       let counters = block[0].counters

@@ -1,6 +1,6 @@
 // ivshmem-backend: serves devices over ivshmem links. It only composes.
+import BackendService
 import CLinux
-import LinuxRuntime
 import LinuxSupport
 
 cl_exit(BackendProgram.run(programArguments()))

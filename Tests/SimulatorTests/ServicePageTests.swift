@@ -1,7 +1,7 @@
 import Foundation
 import Testing
 
-@testable import LinuxRuntime
+@testable import BackendService
 
 /// docs/service.md and the unit agree with the code.
 @Suite struct ServicePageTests {

@@ -4,6 +4,7 @@ import Foundation
 import FrontendCommands
 import HostResources
 import IVShmem
+import BackendService
 import LinuxRuntime
 import LinuxSupport
 import SharedMemory
@@ -214,7 +215,7 @@ final class RunningServer {
       options.links = [
         BackendOptions.Link(
           .link(try LinkSpecification("sim:\(server.path)")),
-          devices: [try DeviceSpecification(bad.device)])
+          devices: [try DeviceText(bad.device)])
       ]
       _ = try BackendProcess(options)
     } catch { seen = error.message }

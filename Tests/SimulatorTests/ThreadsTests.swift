@@ -7,6 +7,7 @@ import Testing
 import ToolSupport
 import VirtioBlock
 
+@testable import BackendService
 @testable import LinuxRuntime
 
 @Suite struct ThreadsTests {
@@ -21,7 +22,7 @@ import VirtioBlock
     var options = BackendOptions()
     options.wait = wait
     let link = try LinkSpecification("sim:\(server.path)")
-    let devices = [try DeviceSpecification("block,file=\(file.path),queues=2")]
+    let devices = [try DeviceText("block,file=\(file.path),queues=2")]
     let event = try Descriptor(cl_eventfd())
     let backend = try ServedLink(BackendOptions.Link(.link(link), devices: devices), options)
     try backend.start(signalling: event.number)

@@ -4,6 +4,7 @@ import Foundation
 import LinuxSupport
 import Testing
 
+@testable import Cellmate
 @testable import LinuxRuntime
 
 @Suite struct LookBeforeSleepTests {
@@ -13,8 +14,8 @@ import Testing
     let path = FileManager.default.temporaryDirectory.appendingPathComponent(
       "cellmate-look-\(UInt64.random(in: 0...UInt64.max)).sock"
     ).path
-    var link = try VhostUserLink.open(
-      path: path, device: DeviceSpecification("entropy"), BackendOptions(), memory: PrivateBlocks())
+    let wake = try Descriptor(cl_eventfd())
+    var link = try openSocket(path, "entropy", wake: wake.number)
     defer { _ = unsafe cl_unlink(path) }
     link.begin()
     _ = link.turn()

@@ -3,11 +3,47 @@ import CommandOptions
 import Foundation
 import FrontendCommands
 import LinuxSupport
+import SharedMemory
 import Testing
 import VhostUser
 import VirtioDevice
 
+@testable import BackendService
+@testable import Cellmate
 @testable import LinuxRuntime
+
+/// What the library has said in this process.
+final class SpokenLines: @unchecked Sendable {
+  static let shared = SpokenLines()
+  private let lock = NSLock()
+  private var all: [String] = []
+
+  func listen() {
+    LibraryHooks.listen { [self] record in
+      lock.lock()
+      all.append(record.line)
+      lock.unlock()
+    }
+  }
+
+  var lines: [String] {
+    lock.lock()
+    defer { lock.unlock() }
+    return all
+  }
+}
+
+/// A socket of the library's, as the face of the library makes it, without a handle.
+func openSocket(
+  _ path: String, _ device: String, wake: Int32,
+  voice: LinkVoice = LinkVoice("test") { _, _, _ in }
+) throws -> VhostUserLink {
+  var arena = PrivateMemory.arena(8 << 20)
+  let served = try ServedDevice.make(
+    try DeviceSpecification(device), wakeDescriptor: wake, arena: &arena, log: { _ in })
+  let made = try LibraryDevice.make(served, arena: &arena)
+  return try VhostUserLink.open(path: path, made, wake: wake, voice, arena: &arena)
+}
 
 /// A vhost-user socket served on a thread of this process.
 @safe
@@ -17,8 +53,6 @@ final class ServedSocket: @unchecked Sendable {
   let image: URL
   private var link: ServedLink?
   private let event: Descriptor
-  private let lock = NSLock()
-  private var lines: [String] = []
 
   init(imageBytes: Int = 1 << 20) throws {
     folder = FileManager.default.temporaryDirectory.appendingPathComponent(
@@ -34,16 +68,11 @@ final class ServedSocket: @unchecked Sendable {
 
   /// Starts to serve the image.
   func start() throws {
-    var options = BackendOptions()
-    options.log = { [self] line in
-      lock.lock()
-      lines.append(line)
-      lock.unlock()
-    }
+    SpokenLines.shared.listen()
     let link = try ServedLink(
       BackendOptions.Link(
-        .vhostUser(path), devices: [try DeviceSpecification("block,file=\(image.path)")]),
-      options)
+        .vhostUser(path), devices: [try DeviceText("block,file=\(image.path)")]),
+      BackendOptions())
     try link.start(signalling: event.number)
     self.link = link
   }
@@ -59,9 +88,7 @@ final class ServedSocket: @unchecked Sendable {
 
   /// Whether a log line holds `text`.
   func hasLogged(_ text: String) -> Bool {
-    lock.lock()
-    defer { lock.unlock() }
-    return lines.contains { $0.contains(text) }
+    SpokenLines.shared.lines.contains { $0.contains(path) && $0.contains(text) }
   }
 
   deinit {
@@ -103,10 +130,9 @@ final class ServedSocket: @unchecked Sendable {
   @Test func aSocketThatIsServedIsNotTaken() throws {
     let served = try ServedSocket()
     try served.start()
+    let wake = try Descriptor(cl_eventfd())
     #expect(throws: UsageError.self) {
-      _ = try VhostUserLink.open(
-        path: served.path, device: try DeviceSpecification("entropy"), BackendOptions(),
-        memory: PrivateBlocks())
+      _ = try openSocket(served.path, "entropy", wake: wake.number)
     }
     served.stop()
   }
@@ -115,15 +141,14 @@ final class ServedSocket: @unchecked Sendable {
   @Test func whatIsNoSocketIsNotReplaced() throws {
     let served = try ServedSocket()
     let before = try Data(contentsOf: served.image)
+    let wake = try Descriptor(cl_eventfd())
     for (path, reason) in [
       (served.image.path, "no socket is there"), (served.folder.path, "no socket is there"),
       (served.folder.path + "/none/a.sock", "make it first"),
       (served.path + String(repeating: "x", count: 107), "at most 107 bytes"),
     ] {
       let error = #expect(throws: UsageError.self) {
-        _ = try VhostUserLink.open(
-          path: path, device: try DeviceSpecification("entropy"), BackendOptions(),
-          memory: PrivateBlocks())
+        _ = try openSocket(path, "entropy", wake: wake.number)
       }
       #expect(error?.message.contains(reason) == true)
     }
@@ -134,9 +159,8 @@ final class ServedSocket: @unchecked Sendable {
   @Test func aSocketThatWasNeverServedLeavesNoFile() throws {
     let served = try ServedSocket()
     do {
-      let link = try VhostUserLink.open(
-        path: served.path, device: try DeviceSpecification("entropy"), BackendOptions(),
-        memory: PrivateBlocks())
+      let wake = try Descriptor(cl_eventfd())
+      let link = try openSocket(served.path, "entropy", wake: wake.number)
       #expect(link.wakeDescriptor >= 0)
       #expect(FileManager.default.fileExists(atPath: served.path))
       _ = consume link
@@ -145,7 +169,7 @@ final class ServedSocket: @unchecked Sendable {
     var options = BackendOptions()
     for path in [served.path, served.path + "/not-a-folder"] {
       options.links.append(
-        BackendOptions.Link(.vhostUser(path), devices: [try DeviceSpecification("entropy")]))
+        BackendOptions.Link(.vhostUser(path), devices: [try DeviceText("entropy")]))
     }
     #expect(throws: UsageError.self) { _ = try BackendProcess(options) }
     #expect(!FileManager.default.fileExists(atPath: served.path))
@@ -194,20 +218,19 @@ final class ServedSocket: @unchecked Sendable {
     }
     let served = try ServedSocket()
     let visitors = Visitors()
-    var options = BackendOptions()
     let path = served.path
-    options.log = { line in
+    let voice = LinkVoice("vhost-user") { _, _, line in
       visitors.seen.append(line)
       guard line.contains("connected ("), visitors.second == nil else { return }
       visitors.first = nil
       visitors.second = try? Descriptor(unsafe cl_connect_stream(path))
     }
-    var link = try VhostUserLink.open(
-      path: path, device: try DeviceSpecification("entropy"), options, memory: PrivateBlocks())
+    let wake = try Descriptor(cl_eventfd())
+    var link = try openSocket(path, "entropy", wake: wake.number, voice: voice)
     link.begin()
     visitors.first = try Descriptor(unsafe cl_connect_stream(path))
     while visitors.seen.count < 4 {
-      if link.turn() == .idle { link.sleep() }
+      if link.turn() == .idle { _ = link.sleep(until: nil) }
     }
     #expect(visitors.seen.contains { $0.contains("was turned away") } == false)
     #expect(visitors.seen.count { $0.contains("front-end connected") } == 2)

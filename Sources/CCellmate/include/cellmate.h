@@ -90,7 +90,7 @@ enum { CELLMATE_BACK_END = 2, CELLMATE_FRONT_END = 1 };
 typedef struct cellmate_error {
   size_t size;
   cellmate_result result;
-  char text[268];
+  char text[1012];
 } cellmate_error;
 
 /* The version of the library that is loaded: major << 16 | minor << 8 | patch. */
@@ -103,6 +103,36 @@ const char *cellmate_result_text(cellmate_result result);
  * called from threads of the library. Set it before anything is opened. */
 typedef void (*cellmate_log)(void *context, const char *line);
 void cellmate_set_log(cellmate_log log, void *context);
+
+/* The same lines in their parts: how urgent, what it is about ("link PATH", "vhost-user PATH", or
+ * empty), what happened. While a report is set, the log hook is not called. */
+enum { CELLMATE_INFO = 0, CELLMATE_WARNING = 1, CELLMATE_ERROR = 2 };
+typedef void (*cellmate_report)(
+    void *context, int32_t level, const char *subject, const char *text);
+void cellmate_set_report(cellmate_report report, void *context);
+
+/* Who keeps descriptors when this process ends, so that the next one goes on where this one
+ * stopped: a back-end of the Siemens dialect keeps its connection and its book. Names are printable
+ * ASCII without a colon. Called by the owners of handles, on their threads. */
+typedef struct cellmate_keeper {
+  size_t size;
+  void *context;
+  /* A descriptor that an earlier process gave, now the library's; -1: there is none. */
+  int32_t (*take)(void *context, const char *name);
+  /* Keeps a duplicate of the descriptor; 0, or a negative errno. NULL: nothing new is kept. */
+  int32_t (*keep)(void *context, const char *name, int32_t descriptor);
+  /* Nothing of that name is for the next process. */
+  void (*forget)(void *context, const char *name);
+} cellmate_keeper;
+/* Copied; NULL: nobody keeps anything. Set it before anything is opened. */
+cellmate_result cellmate_set_keeper(const cellmate_keeper *keeper);
+
+/* SIGHUP: the first log file behind a console takes the signal over, and opens its path anew at
+ * each. A program that wants to hear of it as well has an eventfd signalled, instead of a handler
+ * of its own; on: 1 begins, 0 ends. CELLMATE_ERROR_FULL: too many do. */
+cellmate_result cellmate_watch_hangups(int32_t event_descriptor, int32_t on);
+/* How often SIGHUP has come since it was first watched; wraps. Any thread. */
+uint32_t cellmate_hangups(void);
 
 /* ---- links --------------------------------------------------------------------------------- */
 
@@ -143,8 +173,9 @@ typedef struct cellmate_platform {
 enum { CELLMATE_PLACEMENT_AUTO = 0, CELLMATE_PLACEMENT_SHARED = 1, CELLMATE_PLACEMENT_OUTPUT = 2 };
 
 /* Joins a link by its specification, as the tools do: sim:PATH, a PCI address, /dev/..., uio:BDF
- * or vfio:BDF, then [,peer=N][,other=N][,placement=shared|output][,dialect=auto|native|siemens];
- * or vhost-user:PATH, a back-end's socket, which becomes a driver and nothing else.
+ * or vfio:BDF, then [,peer=N][,other=N][,placement=shared|output][,dialect=auto|native|siemens].
+ * "vhost-user:PATH" is a socket: a back-end serves one device there to a VMM, and makes it when the
+ * device is added; a front-end makes a driver of it (cellmate_block_create and its like).
  * side is CELLMATE_BACK_END or CELLMATE_FRONT_END. How the link is spoken, and whether its
  * sections are large enough, is decided when it becomes something. error may be NULL. */
 cellmate_result cellmate_link_open(
@@ -241,13 +272,41 @@ typedef struct cellmate_link_counters {
 
 /* ---- back-end ------------------------------------------------------------------------------ */
 
+/* Looks at the specification of a built-in device without opening it. examine 1: also at its host
+ * resource, as far as that disturbs nobody. CELLMATE_ERROR_TEXT: what is wrong. */
+cellmate_result cellmate_device_check(
+    const char *specification, int32_t examine, cellmate_error *error);
+
+/* Whether two specifications mean the same device (CELLMATE_SAME) and whether the host resource of
+ * one may be in the way of the other (CELLMATE_EXCLUDES): these bits, 0 for neither. */
+enum { CELLMATE_SAME = 1 << 0, CELLMATE_EXCLUDES = 1 << 1 };
+cellmate_result cellmate_device_compare(const char *one, const char *other);
+
 /* Makes the back-end of a link. The link handle is used up, also by CELLMATE_ERROR_MEMORY; other
  * errors leave it: CELLMATE_ERROR_TEXT says what of the link does not fit. error may be NULL. */
 cellmate_result cellmate_backend_create(
     cellmate_link *link, cellmate_backend **backend, cellmate_error *error);
 
+/* What became of a link. */
+enum { CELLMATE_NATIVE = 0, CELLMATE_SIEMENS = 1, CELLMATE_VHOST_USER = 2 };
+typedef struct cellmate_backend_facts {
+  size_t size;
+  uint32_t kind;          /* CELLMATE_NATIVE, _SIEMENS or _VHOST_USER */
+  uint32_t device_limit;  /* devices it can serve: slots 0 to device_limit - 1 */
+  uint32_t peer_id;       /* from here on: of an ivshmem link, else 0 */
+  uint32_t max_peers;
+  uint32_t vector_count;
+  uint32_t device_class;  /* PCI class code, 24 bits; 0: none */
+  uint64_t state_table_size; /* bytes */
+  uint64_t read_write_size;
+  uint64_t output_size;
+} cellmate_backend_facts;
+/* Any time. */
+cellmate_result cellmate_backend_info(cellmate_backend *backend, cellmate_backend_facts *facts);
+
 /* Adds a built-in device before the start, in slot 0 to 7, by its specification, as the tools
- * do: "block,file=disk.img", "entropy", "console,...". error may be NULL. */
+ * do: "block,file=disk.img", "entropy", "console,...". In the Siemens dialect and on a socket there
+ * is slot 0 alone. error may be NULL. */
 cellmate_result cellmate_backend_add(
     cellmate_backend *backend, uint32_t slot, const char *specification, cellmate_error *error);
 
@@ -308,7 +367,8 @@ cellmate_result cellmate_backend_complete(
 cellmate_result cellmate_backend_start(cellmate_backend *backend);
 
 /* Looks once at everything, without blocking, with bounded work. 1: there was something to do,
- * look again; 0: nothing moved. */
+ * look again; 0: nothing moved; 2: after cellmate_backend_quiesce, it has ended and left the link.
+ * CELLMATE_ERROR_GONE: a wait has said that the platform is gone. */
 cellmate_result cellmate_backend_step(cellmate_backend *backend);
 
 /* Sleeps until there is something to do; returns CELLMATE_WAIT_... */
@@ -324,6 +384,27 @@ cellmate_result cellmate_backend_stop(cellmate_backend *backend);
 
 /* Ends a sleep. Any thread, signal handlers, callbacks. */
 cellmate_result cellmate_backend_wake(cellmate_backend *backend);
+
+/* Takes no new requests; cellmate_backend_step says 2 when none is open any more, at the latest
+ * after five seconds. for_successor 1: the process is about to be started again; what the keeper
+ * has stays there, and a front-end of the Siemens dialect does not notice. */
+cellmate_result cellmate_backend_quiesce(cellmate_backend *backend, int32_t for_successor);
+
+/* For a thread that waits for several back-ends and for things of its own with epoll.
+ * watch: epoll reports tag when cellmate_backend_step has to be called; unwatch before the close.
+ * A platform given by callbacks has nothing to watch: CELLMATE_ERROR_REFUSED.
+ * prepare_sleep: asks the front-end for an interrupt and looks for the last time. 1: it may be
+ * slept; then end_sleep, or stay_awake, is next. 0: there is something to do.
+ * end_sleep: is awake again and takes what came. poll: looks whether the platform is still there;
+ * for loops that do not sleep. Both return CELLMATE_WAIT_...
+ * deadline: when cellmate_backend_step has to be called even if nothing comes. */
+cellmate_result cellmate_backend_watch(cellmate_backend *backend, int32_t epoll, uint64_t tag);
+cellmate_result cellmate_backend_unwatch(cellmate_backend *backend, int32_t epoll);
+cellmate_result cellmate_backend_prepare_sleep(cellmate_backend *backend);
+cellmate_result cellmate_backend_stay_awake(cellmate_backend *backend);
+cellmate_result cellmate_backend_end_sleep(cellmate_backend *backend);
+cellmate_result cellmate_backend_poll(cellmate_backend *backend);
+cellmate_result cellmate_backend_deadline(cellmate_backend *backend, uint64_t *deadline);
 
 /* 1: a front-end is there; 0: none. */
 cellmate_result cellmate_backend_is_up(cellmate_backend *backend);
@@ -343,6 +424,73 @@ typedef struct cellmate_device_counters {
 } cellmate_device_counters;
 cellmate_result cellmate_backend_device_counters(
     cellmate_backend *backend, uint32_t slot, cellmate_device_counters *counters);
+
+/* Everything that is counted, by number: the link's own counters, then each device's. What a
+ * number means never changes while the devices stay the same. */
+enum {
+  CELLMATE_SCOPE_LINK = 0,
+  CELLMATE_SCOPE_VHOST_USER = 1,
+  CELLMATE_SCOPE_DEVICE = 2, /* of every device */
+  CELLMATE_SCOPE_KIND = 3    /* of devices of this kind */
+};
+typedef struct cellmate_counter {
+  size_t size;
+  int32_t scope;
+  int32_t slot;  /* -1: the link itself */
+  char kind[16]; /* for CELLMATE_SCOPE_KIND */
+  char name[40]; /* such as "doorbells" */
+} cellmate_counter;
+/* What counter number index means; CELLMATE_ERROR_ARGUMENT behind the last one. */
+cellmate_result cellmate_backend_counter(
+    cellmate_backend *backend, uint32_t index, cellmate_counter *counter);
+/* Fills at most count values; returns how many counters there are. Allocates nothing. */
+cellmate_result cellmate_backend_counters(
+    cellmate_backend *backend, uint64_t *values, uint32_t count);
+
+typedef struct cellmate_device_facts {
+  size_t size;
+  uint32_t device_id; /* VIRTIO device type */
+  uint32_t reserved;
+  char kind[16];      /* "block", "console", "entropy", "network"; "device": the caller's */
+} cellmate_device_facts;
+cellmate_result cellmate_backend_device(
+    cellmate_backend *backend, uint32_t slot, cellmate_device_facts *facts);
+
+/* Where a queue's rings lie, as its driver said: addresses of the driver's, unchecked. */
+typedef struct cellmate_ring {
+  uint32_t slot;
+  uint32_t queue;
+  uint32_t queue_size;
+  uint32_t reserved;
+  uint64_t descriptors;
+  uint64_t available;
+  uint64_t used;
+} cellmate_ring;
+/* Fills at most count places; returns how many there are. Native links alone have any. */
+cellmate_result cellmate_backend_rings(
+    cellmate_backend *backend, cellmate_ring *rings, uint32_t count);
+
+/* Copies words of the link's memory as they are now, each loaded once: offset from the start of the
+ * state table, length at most 4096, both multiples of 4. Any thread. */
+cellmate_result cellmate_backend_look(
+    cellmate_backend *backend, uint64_t offset, void *bytes, size_t length);
+
+/* Takes the carrier of the network device with this address away (0) or gives it back (1); returns
+ * how many devices have it, 0 or 1. Any thread. */
+cellmate_result cellmate_set_carrier(const uint8_t address[6], int32_t up);
+
+typedef struct cellmate_tap_counters {
+  size_t size;
+  char owner[256]; /* the name of the switch, cut if need be; empty: of one port alone */
+  char tap[16];
+  uint64_t frames_in;
+  uint64_t frames_out;
+  uint64_t spoofed;
+  uint64_t malformed;
+  uint64_t overflows;
+} cellmate_tap_counters;
+/* Tap number index of this process; CELLMATE_ERROR_ARGUMENT behind the last one. Any thread. */
+cellmate_result cellmate_tap(uint32_t index, cellmate_tap_counters *counters);
 
 cellmate_result cellmate_backend_adopt(cellmate_backend *backend);
 

@@ -39,8 +39,26 @@ void ch_error(void *_Nullable error, int32_t result, const char *_Nonnull text, 
 // Zeroed private memory that is touched only where it is used; NULL when there is none.
 void *_Nullable ch_memory(size_t size);
 void ch_memory_free(void *_Nonnull memory, size_t size);
-// The log hook.
+// Copies a text into an array of room bytes, cut and ended by a zero.
+void ch_text(char *_Nonnull out, size_t room, const char *_Nonnull text, size_t length);
+
+// ---- hooks ---------------------------------------------------------------------------------------
+
+struct cellmate_keeper;
 void ch_set_log(
     void (*_Nullable log)(void *_Nullable context, const char *_Nullable line),
     void *_Nullable context);
-void ch_log(const char *_Nonnull line);
+void ch_set_report(
+    void (*_Nullable report)(
+        void *_Nullable context, int32_t level, const char *_Nullable subject,
+        const char *_Nullable text),
+    void *_Nullable context);
+// One line for whoever takes them; level is CELLMATE_INFO, _WARNING or _ERROR.
+void ch_say(int32_t level, const char *_Nonnull subject, const char *_Nonnull text);
+// Copies the keeper; NULL: none.
+void ch_set_keeper(const struct cellmate_keeper *_Nullable keeper);
+// Whether new descriptors are kept, 1 or 0; the other three as in cellmate_keeper.
+int32_t ch_is_kept(void);
+int32_t ch_take(const char *_Nonnull name);
+int32_t ch_keep(const char *_Nonnull name, int32_t descriptor);
+void ch_forget(const char *_Nonnull name);

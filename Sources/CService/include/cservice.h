@@ -39,5 +39,7 @@ void cs_time_text(char *_Nonnull text);
 // Bytes of memory the process has resident, 0 when it cannot be known.
 uint64_t cs_resident_bytes(void);
 
+// Tells the processor that this is a spin loop.
+void cs_relax(void);
 // Lets the calling thread have SIGTERM, SIGINT and SIGHUP, whatever mask the parent left it.
 void cs_receive_signals(void);

@@ -14,7 +14,7 @@ struct FrameBridge: ~Copyable {
   /// One frame in each direction that could not yet be passed on.
   private var toEnd: HeldFrame
   private var toDevice: OutgoingFrame
-  private let blocks: PrivateBlocks
+  private let memory: ObjectMemory
   private var adopted: MACAddress?
   private var wasUp: Bool?
 
@@ -27,17 +27,22 @@ struct FrameBridge: ~Copyable {
     do throws(UsageError) {
       kind = try Self.kind(text)
     } catch { throw .explained(Code.text, error.message) }
+    let end: FrameEnd
     do throws(SystemError) {
-      return FrameBridge(try FrameEnd(kind, wakeDescriptor: wake))
+      end = try FrameEnd(kind, wakeDescriptor: wake)
     } catch { throw .explained(Code.text, explain(kind, error)) }
+    return FrameBridge(end, try ObjectMemory(3 * HeldFrame.privateBytes))
   }
 
-  private init(_ end: FrameEnd) {
+  private init(_ end: FrameEnd, _ memory: ObjectMemory) {
     self.end = end
-    blocks = PrivateBlocks()
-    toEnd = HeldFrame(blocks)
-    toDevice = OutgoingFrame(blocks)
+    self.memory = memory
+    var arena = memory.arena(behind: 0)
+    toEnd = HeldFrame(&arena)
+    toDevice = OutgoingFrame(&arena)
   }
+
+  deinit { memory.free() }
 
   private static func kind(_ text: String) throws(UsageError) -> FrameEnd.Kind {
     if text.hasPrefix("tap:") {
@@ -134,9 +139,11 @@ struct HeldFrame {
   var count = 0
   var offload = FrameOffload()
 
-  /// In memory that stays as long as `blocks`.
-  init(_ blocks: PrivateBlocks) {
-    var arena = blocks.arena(NetFormat.frameLimit + 64)
+  /// Bytes it takes out of an arena.
+  static var privateBytes: Int { NetFormat.frameLimit + 128 }
+
+  /// Valid as long as the arena's memory.
+  init(_ arena: inout PrivateArena) {
     guard let bytes = arena.table(of: NetFormat.frameLimit, initial: UInt8(0)) else {
       preconditionFailure("the arena holds a frame")
     }
@@ -151,9 +158,9 @@ struct OutgoingFrame {
   private var cut: FrameCut?
   private var next = 0
 
-  init(_ blocks: PrivateBlocks) {
-    whole = HeldFrame(blocks)
-    piece = HeldFrame(blocks)
+  init(_ arena: inout PrivateArena) {
+    whole = HeldFrame(&arena)
+    piece = HeldFrame(&arena)
   }
 
   /// Whether there is none.

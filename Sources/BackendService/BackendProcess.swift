@@ -1,8 +1,9 @@
+import CCellmate
 import CLinux
 import CService
 public import CommandOptions
-import HostResources
 import LinuxSupport
+import ToolSupport
 
 /// A back-end process: opens everything first, then serves each link, on threads or turn by turn,
 /// until SIGTERM or SIGINT.
@@ -49,6 +50,8 @@ public struct BackendProcess: ~Copyable {
     _ = cl_epoll_add(epoll.number, event.number, 0, 1)
     // From here on there are things to clean up.
     cl_catch_stop(event.number)
+    LibraryHooks.listen { options.note($0) }
+    LibraryHooks.keepDescriptors()
     var links: [ServedLink] = []
     for link in options.links { links.append(try ServedLink(link, options)) }
     if let specification = options.control {
@@ -81,9 +84,9 @@ public struct BackendProcess: ~Copyable {
   /// Serves until asked to stop or until no link is left; returns what was counted.
   public mutating func run() -> [LinkReport] {
     // Without a configuration file SIGHUP stays what it was: the end, or new logs of consoles.
-    if source != nil { _ = try? HangupSignal.watch(event) }
-    hangups = HangupSignal.count
-    defer { HangupSignal.unwatch(event) }
+    if source != nil { _ = cellmate_watch_hangups(event.number, 1) }
+    hangups = cellmate_hangups()
+    defer { _ = cellmate_watch_hangups(event.number, 0) }
     cs_receive_signals()
     for link in links { start(link) }
     manager.ready(statusText)
@@ -108,13 +111,12 @@ public struct BackendProcess: ~Copyable {
 
   /// Starts to serve a link.
   func start(_ link: ServedLink) {
-    do throws(SystemError) {
-      switch options.threads {
-      case .single: try link.start(watching: epoll.number, tag: 2)
-      case .perLink: try link.start(signalling: event.number)
-      }
-    } catch {
-      preconditionFailure("a thread and a place in epoll can be had: \(error.text)")
+    switch options.threads {
+    case .single: link.start(watching: epoll.number, tag: 2)
+    case .perLink:
+      do throws(SystemError) {
+        try link.start(signalling: event.number)
+      } catch { preconditionFailure("a thread can be had: \(error.text)") }
     }
   }
 
@@ -122,8 +124,8 @@ public struct BackendProcess: ~Copyable {
   private mutating func attend() -> UInt64? {
     let now = cl_monotonic_ns()
     if cl_stop_requested() != 0, !isStopping { beginStop() }
-    if HangupSignal.count != hangups {
-      hangups = HangupSignal.count
+    if cellmate_hangups() != hangups {
+      hangups = cellmate_hangups()
       // Logs of consoles are opened anew without us.
       if source != nil { beginReload(client: nil) }
     }

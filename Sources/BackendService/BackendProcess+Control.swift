@@ -1,9 +1,8 @@
+import CCellmate
 import CLinux
 import CService
-import HostResources
-import IVShmem
 import LinuxSupport
-import VirtioNet
+import ToolSupport
 
 extension BackendProcess {
   /// How long an answer waits for fresh numbers of the links, in nanoseconds.
@@ -19,7 +18,7 @@ extension BackendProcess {
       answer(client, request, json: "{\"ok\":true}", text: "ok: stopping", now)
       if !isStopping { beginStop() }
     case .carrier(let address, let isUp):
-      guard SwitchRegistry.shared.setLink(of: address, isUp: isUp) else {
+      guard unsafe cellmate_set_carrier(address.bytes, isUp ? 1 : 0) == 1 else {
         return refuse(client, request, "no network device has mac=\(address.text)", now)
       }
       answer(
@@ -42,7 +41,7 @@ extension BackendProcess {
   /// The one link a request names, with its memory; the client is told when there is none.
   private mutating func named(
     _ client: Int, _ request: ControlRequest, _ now: UInt64
-  ) -> (board: LinkBoard, memory: LinkMemory)? {
+  ) -> (board: LinkBoard, facts: LinkFacts)? {
     let name: String
     switch request.verb {
     case .link(let wanted), .rings(let wanted), .look(_, _, let wanted): name = wanted
@@ -51,8 +50,8 @@ extension BackendProcess {
     let shown = links.filter { link in
       link.board.shownMemory != nil && (name.isEmpty || link.specification.face.isNamed(name))
     }
-    if shown.count == 1, let board = shown.first?.board, let memory = board.shownMemory {
-      return (board, memory)
+    if shown.count == 1, let board = shown.first?.board, let facts = board.shownMemory {
+      return (board, facts)
     }
     let what = name.isEmpty ? "not exactly one ivshmem link is here" : "no ivshmem link \(name)"
     refuse(client, request, "\(what); see status", now)
@@ -68,14 +67,14 @@ extension BackendProcess {
 
   /// What a link's memory is like, or some of its words.
   private mutating func showLink(_ client: Int, _ request: ControlRequest, _ now: UInt64) {
-    guard let (board, memory) = named(client, request, now) else { return }
+    guard let (board, facts) = named(client, request, now) else { return }
     guard case .look(let offset, let count, _) = request.verb else {
-      return answer(client, request, json: memory.json, text: "", now)
+      return answer(client, request, json: facts.json, text: "", now)
     }
     guard let bytes = board.look(offset, count) else {
       return refuse(
         client, request,
-        "expected 4 to \(LinkMemory.lookLimit) bytes inside the \(memory.geometry.totalSize) of the"
+        "expected 4 to \(LinkFacts.lookLimit) bytes inside the \(facts.totalSize) of the"
           + " link, in whole words", now)
     }
     answer(
@@ -198,17 +197,7 @@ extension BackendProcess {
       writer.add("cellmate_control_requests_total", "", control.requests)
       writer.add("cellmate_control_refusals_total", "", control.refusals)
     }
-    SwitchRegistry.shared.forEachTap { owner, tap, counters in
-      let labels = MetricWriter.label("switch", owner) + "," + MetricWriter.label("tap", tap)
-      let values = [
-        ("frames_in", counters.framesIn), ("frames_out", counters.framesOut),
-        ("spoofed", counters.spoofed), ("malformed", counters.malformed),
-        ("overflows", counters.overflows),
-      ]
-      for (name, value) in values {
-        writer.add("cellmate_tap_\(name)_total", "{\(labels)}", value)
-      }
-    }
+    addTaps(&writer)
     for link in links {
       let name = MetricWriter.label("link", link.specification.face.subject)
       writer.add(
@@ -224,5 +213,25 @@ extension BackendProcess {
       }
     }
     return writer.text
+  }
+
+  private func addTaps(_ writer: inout MetricWriter) {
+    var index: UInt32 = 0
+    while true {
+      var tap = cellmate_tap_counters()
+      tap.size = MemoryLayout<cellmate_tap_counters>.size
+      guard unsafe cellmate_tap(index, &tap) == 0 else { return }
+      index += 1
+      let labels =
+        MetricWriter.label("switch", LibraryCall.text(tap.owner)) + ","
+        + MetricWriter.label("tap", LibraryCall.text(tap.tap))
+      let values = [
+        ("frames_in", tap.frames_in), ("frames_out", tap.frames_out), ("spoofed", tap.spoofed),
+        ("malformed", tap.malformed), ("overflows", tap.overflows),
+      ]
+      for (name, value) in values {
+        writer.add("cellmate_tap_\(name)_total", "{\(labels)}", value)
+      }
+    }
   }
 }

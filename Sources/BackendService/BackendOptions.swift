@@ -1,4 +1,6 @@
 import CommandOptions
+public import LinkNames
+public import ToolSupport
 
 /// How a back-end process serves.
 public struct BackendOptions: Sendable {
@@ -47,10 +49,10 @@ public struct BackendOptions: Sendable {
     /// Which one.
     public var face: Face
     /// Its devices; a socket has exactly one.
-    public var devices: [DeviceSpecification]
+    public var devices: [DeviceText]
 
     /// States a link.
-    public init(_ face: Face, devices: [DeviceSpecification]) {
+    public init(_ face: Face, devices: [DeviceText]) {
       self.face = face
       self.devices = devices
     }
@@ -84,18 +86,12 @@ public struct BackendOptions: Sendable {
 
   /// Gives a line to whoever takes it.
   func note(_ level: LogRecord.Level, _ subject: String, _ text: String) {
-    let line = LogRecord(level, subject, text)
-    if let record { record(line) } else { log(line.line) }
+    note(LogRecord(level, subject, text))
   }
 
-  /// What a host resource of `subject` may log with.
-  func resourceLog(_ subject: String) -> @Sendable (String) -> Void {
-    guard let record else { return log }
-    return { text in
-      // Consoles tell who comes and goes; everything else is something that went wrong.
-      let level: LogRecord.Level = text.hasPrefix("console port ") ? .info : .warning
-      record(LogRecord(level, subject, text))
-    }
+  /// Gives a line to whoever takes it.
+  func note(_ line: LogRecord) {
+    if let record { record(line) } else { log(line.line) }
   }
 
   /// Whether a link has what it needs, before anything is opened.

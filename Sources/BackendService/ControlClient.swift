@@ -1,7 +1,6 @@
 import CLinux
 import CService
 import LinuxSupport
-import VirtioNet
 
 /// What a client of the control socket wants.
 struct ControlRequest: Equatable {
@@ -12,7 +11,7 @@ struct ControlRequest: Equatable {
     case stop
     case help
     /// The carrier, up or down, of the network device with this address.
-    case carrier(MACAddress, isUp: Bool)
+    case carrier(StationAddress, isUp: Bool)
     /// What a link's memory is like; the link's name, empty for the only one.
     case link(String)
     /// Where the rings of a link lie; the link's name, empty for the only one.
@@ -207,7 +206,7 @@ final class ControlClient {
       words.count == 4 && words[3] == Array("text".utf8) ? .text : .json
     let isUp = words.count > 1 && words[1] == Array("up".utf8)
     guard words.count == (form == .text ? 4 : 3), isUp || words[1] == Array("down".utf8),
-      let address = NetworkSpecification.address(String(decoding: words[2], as: UTF8.self))
+      let address = StationAddress(String(decoding: words[2], as: UTF8.self))
     else {
       return ControlRequest(verb: .wrong("expected: carrier up|down ADDRESS"), form: form)
     }

@@ -1,7 +1,9 @@
 import CLinux
 public import CommandOptions
+import LinkNames
 import LinuxSupport
 import Supervision
+import ToolSupport
 
 /// The runner, `ivshmem-backend`: command line, configuration file, logs, exit status.
 public enum BackendProgram {
@@ -184,7 +186,7 @@ extension BackendOptions {
           throw UsageError(
             "--device \(value): a device belongs to the --link or --vhost-user before it; none is")
         }
-        links[links.count - 1].devices.append(try DeviceSpecification(value))
+        links[links.count - 1].devices.append(try DeviceText(value))
       default: break
       }
     }

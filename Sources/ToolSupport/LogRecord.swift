@@ -47,7 +47,7 @@ public struct LogRecord: Sendable {
 }
 
 /// The wall clock as RFC 3339, in UTC.
-func timeText() -> String {
+public func timeText() -> String {
   var text = InlineArray<40, CChar>(repeating: 0)
   return unsafe withUnsafeMutablePointer(to: &text) { pointer in
     let first = unsafe UnsafeMutableRawPointer(pointer).assumingMemoryBound(to: CChar.self)

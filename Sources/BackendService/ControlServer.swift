@@ -1,6 +1,7 @@
 import CLinux
 import CService
 public import CommandOptions
+import LinkNames
 import LinuxSupport
 
 /// Where the control socket lies and who may use it: `PATH[,group=NAME]`.

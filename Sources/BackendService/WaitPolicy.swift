@@ -1,5 +1,5 @@
 import CLinux
-import SharedMemory
+import CService
 
 /// What a loop does while there is nothing to do.
 public enum WaitPolicy: Equatable, Sendable {
@@ -57,14 +57,14 @@ struct IdleLoop {
     case .interrupt: return .sleep
     case .poll:
       looks &+= 1
-      Ordering.spinHint()
+      cs_relax()
       return looks & 1023 == 0 ? .peek : .look
     case .adaptive(let limit):
       guard limit > 0 else { return .sleep }
       looks &+= 1
       // The clock costs as much as a look: read it now and then.
       guard looks & 15 == 0 else {
-        Ordering.spinHint()
+        cs_relax()
         return .look
       }
       let now = cl_monotonic_ns()

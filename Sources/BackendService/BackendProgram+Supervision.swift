@@ -1,5 +1,6 @@
 import CommandOptions
 import Supervision
+import ToolSupport
 
 /// `--supervise`: the same program looks after itself.
 extension BackendProgram {

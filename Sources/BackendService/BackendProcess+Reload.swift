@@ -1,7 +1,7 @@
 import CLinux
 import CommandOptions
-import HostResources
 import LinuxSupport
+import ToolSupport
 
 /// A reload of the configuration under way, and what came of earlier ones.
 struct ReloadState {
@@ -80,7 +80,7 @@ extension BackendProcess {
     var successors: [BackendOptions.Link] = []
     for link in new.links where !kept.contains(where: { $0.specification == link }) {
       if leaving.contains(where: { $0.specification.standsInTheWay(of: link) }) {
-        for device in link.devices { try ServedDevice.examine(device) }
+        for device in link.devices { try device.examine() }
         successors.append(link)
       } else {
         opened.append(try ServedLink(link, options))
@@ -179,23 +179,5 @@ extension BackendOptions.Link {
       for next in other.devices where device.excludes(next) { return true }
     }
     return false
-  }
-}
-
-extension DeviceSpecification {
-  /// Whether it may be that both cannot be open at a time.
-  func excludes(_ other: DeviceSpecification) -> Bool {
-    switch (self, other) {
-    case (.block(let one), .block(let two)):
-      return one.file == two.file && !(one.isReadOnly && two.isReadOnly)
-    // Terminals, sockets and logs: the same name may hide in many forms.
-    case (.console, .console): return true
-    // A port's address is its own, and a tap has one reader.
-    case (.network(let one), .network(let two)):
-      let isSameSwitch = one.switchName != nil && one.switchName == two.switchName
-      return isSameSwitch && one.port.address == two.port.address
-        || one.tap != nil && one.tap == two.tap && !isSameSwitch
-    default: return false
-    }
   }
 }

@@ -1,6 +1,8 @@
 import CLinux
 import CService
-public import CommandOptions
+import CommandOptions
+import IVShmem
+import LinuxRuntime
 import LinuxSupport
 import SharedMemory
 import VhostUser
@@ -11,7 +13,7 @@ import Virtqueue
 ///
 /// The same process, options and devices as over ivshmem; the front-end is a VMM (QEMU, crosvm) or
 /// User-Mode Linux.
-public struct VhostUserLink: ~Copyable {
+struct VhostUserLink: ~Copyable {
   private enum Tag {
     static var listener: UInt64 { 1 }
     static var socket: UInt64 { 2 }
@@ -26,11 +28,12 @@ public struct VhostUserLink: ~Copyable {
   }
 
   private let path: String
-  private let options: BackendOptions
+  private let voice: LinkVoice
   private let listener: ListeningSocket
   private let epoll: Descriptor
-  private let wake: Descriptor
-  private var served: VhostUserDevice<ServedDevice>
+  /// The event that ends a sleep.
+  let wakeDescriptor: Int32
+  private var served: VhostUserDevice<LibraryDevice>
   private var socket: VhostUserSocket?
   private var socketNumber: Int32 = -1
   private var phase = Phase.idle
@@ -48,33 +51,30 @@ public struct VhostUserLink: ~Copyable {
   private var tags = [UInt64](repeating: 0, count: 32)
   private var turns = 0
   private var stopDeadline: UInt64?
-  /// Declared last: what lies in it goes first.
-  private let memory: PrivateBlocks
 
   /// Messages carried out before the rings are looked at again.
   private static var messageLimit: Int { 64 }
   /// Steps between two looks at the descriptors while there is work.
   private static var stepsPerLook: Int { 16 }
 
-  /// Opens the device and listens on the socket, with their private memory; nothing
-  /// is half-started when this throws.
-  public static func open(
-    path: String, device specification: DeviceSpecification, _ options: BackendOptions,
-    memory: PrivateBlocks
+  /// Listens on the socket, for the device; nothing is half-started when this throws.
+  ///
+  /// - Parameters:
+  ///   - wake: the event that ends a sleep; it stays open as long as the link is there.
+  ///   - arena: at least ``memorySize(_:)``.
+  static func open(
+    path: String, _ device: consuming LibraryDevice, wake: Int32, _ voice: LinkVoice,
+    arena: inout PrivateArena
   ) throws(UsageError) -> VhostUserLink {
-    let wake = try checked(path, cl_eventfd())
-    var books = memory.arena(2 << 20)
-    let device = try ServedDevice.make(
-      specification, wakeDescriptor: wake.number, arena: &books,
-      log: options.resourceLog("vhost-user \(path)"))
     do throws(SystemError) {
       let epoll = try Descriptor(cl_epoll())
-      let served = try makeServed(device, epoll.number, memory)
+      let served = try VhostUserDevice<LibraryDevice>.make(
+        device, epoll: epoll.number, arena: &arena)
       let listener = try ListeningSocket(path)
-      for (number, tag) in [(listener.number, Tag.listener), (wake.number, Tag.wake)] {
+      for (number, tag) in [(listener.number, Tag.listener), (wake, Tag.wake)] {
         _ = try SystemError.check(cl_epoll_add(epoll.number, number, tag, 1))
       }
-      return VhostUserLink(path, options, listener, epoll, wake, served, memory)
+      return VhostUserLink(path, voice, listener, epoll, wake, served)
     } catch {
       let holder = error.code == SystemError.addressInUse ? unsafe cs_socket_holder(path) : 0
       throw UsageError(
@@ -83,35 +83,26 @@ public struct VhostUserLink: ~Copyable {
     }
   }
 
-  private static func makeServed(
-    _ device: consuming ServedDevice, _ epoll: Int32, _ memory: PrivateBlocks
-  ) throws(SystemError) -> VhostUserDevice<ServedDevice> {
-    var arena = memory.arena(
-      VhostUserDevice<ServedDevice>.privateBytes(
-        queues: device.queueCount, size: Int(device.maximumQueueSize.rawValue)))
-    return try VhostUserDevice<ServedDevice>.make(device, epoll: epoll, arena: &arena)
+  /// Private memory for the books of a device, in bytes.
+  static func memorySize(_ device: borrowing LibraryDevice) -> Int {
+    VhostUserDevice<LibraryDevice>.privateBytes(
+      queues: device.queueCount, size: Int(device.maximumQueueSize.rawValue))
   }
 
   private init(
-    _ path: String, _ options: BackendOptions, _ listener: consuming ListeningSocket,
-    _ epoll: consuming Descriptor, _ wake: consuming Descriptor,
-    _ served: consuming VhostUserDevice<ServedDevice>, _ memory: PrivateBlocks
+    _ path: String, _ voice: LinkVoice, _ listener: consuming ListeningSocket,
+    _ epoll: consuming Descriptor, _ wake: Int32,
+    _ served: consuming VhostUserDevice<LibraryDevice>
   ) {
     self.path = path
-    self.options = options
-    self.memory = memory
+    self.voice = voice
     self.listener = listener
     self.epoll = epoll
-    self.wake = wake
+    wakeDescriptor = wake
     self.served = served
   }
 
-  /// The event that ends a sleep.
-  public var wakeDescriptor: Int32 { wake.number }
-
-  private func say(_ text: String, _ level: LogRecord.Level = .info) {
-    options.note(level, "vhost-user \(path)", text)
-  }
+  private func say(_ text: String, _ note: LinkNote = .info) { voice.say(text, note) }
 
   // MARK: The loop
 
@@ -121,7 +112,7 @@ public struct VhostUserLink: ~Copyable {
   mutating func turn() -> LinkTurn {
     if let stopDeadline, phase == .idle || cl_monotonic_ns() >= stopDeadline {
       say("left")
-      return .ended
+      return .left
     }
     // The look comes first: what it takes from a descriptor is not signalled again, and the step
     // behind it is what answers.
@@ -136,24 +127,26 @@ public struct VhostUserLink: ~Copyable {
   mutating func beginStop() {
     guard stopDeadline == nil else { return }
     if phase == .connected { end(.closed(inMessage: false)) }
-    stopDeadline = cl_monotonic_ns() + BackendLink.drainNanoseconds
+    stopDeadline = cl_monotonic_ns() + NativeServedLink.drainNanoseconds
   }
 
-  /// Whether a front-end is there, and when the link has to be turned even if nothing wakes it.
-  mutating func tellState(_ body: (Bool, UInt64?) -> Void) {
-    body(phase == .connected, stopDeadline)
-  }
+  /// Whether a front-end is there.
+  var isUp: Bool { mutating get { phase == .connected } }
+  /// When the link has to be turned even if nothing wakes it.
+  var deadline: UInt64? { mutating get { stopDeadline } }
 
   /// Sleeps on the link's own events.
-  mutating func sleep() {
-    guard prepareToSleep() else { return }
+  mutating func sleep(until deadline: Instant?) -> WaitOutcome {
+    guard prepareToSleep() else { return .event }
     var timeout: Int64 = -1
-    if let stopDeadline {
+    let end = min(deadline?.nanoseconds ?? .max, stopDeadline ?? .max)
+    if end != .max {
       let now = cl_monotonic_ns()
-      timeout = stopDeadline > now ? Int64(clamping: stopDeadline - now) : 0
+      timeout = end > now ? Int64(clamping: end - now) : 0
     }
     look(timeout: timeout)
     served.wake()
+    return end != .max && cl_monotonic_ns() >= end ? .deadline : .event
   }
 
   mutating func prepareToSleep() -> Bool {
@@ -177,11 +170,11 @@ public struct VhostUserLink: ~Copyable {
   mutating func peek() { look(timeout: 0) }
 
   /// Lets another `epoll` watch everything that wakes this link.
-  func addWaits(to other: Int32, tag: UInt64) throws(SystemError) {
+  mutating func addWaits(to other: Int32, tag: UInt64) throws(SystemError) {
     _ = try SystemError.check(cl_epoll_add(other, epoll.number, tag, 0))
   }
 
-  func removeWaits(from other: Int32) { cl_epoll_remove(other, epoll.number) }
+  mutating func removeWaits(from other: Int32) { cl_epoll_remove(other, epoll.number) }
 
   /// One step of everything; whether something moved.
   private mutating func advance() -> Bool {
@@ -315,28 +308,21 @@ public struct VhostUserLink: ~Copyable {
   // MARK: Numbers
 
   /// Gives every number with its meaning, always in the same order.
-  mutating func forEachCounter(_ body: (Counter, UInt64) -> Void) {
+  mutating func forEachCounter(_ take: CounterTaker) {
     let count = served.counters
-    func say(_ name: String, _ value: UInt64, slot: Int = -1) {
-      body(Counter(scope: slot < 0 ? .vhostUser : .device, slot: slot, name: name), value)
-    }
-    say("up", phase == .connected ? 1 : 0)
-    say("connections", count.connections)
-    say("messages", count.messages)
-    say("violations", count.violations)
-    say("calls", count.calls)
-    say("chains", count.chains, slot: 0)
-    say("resumed", count.resumed, slot: 0)
-    say("queueErrors", count.queueErrors, slot: 0)
-    served.device.forEachCounter(slot: 0, body)
+    take(.vhostUser, -1, "up", phase == .connected ? 1 : 0)
+    take(.vhostUser, -1, "connections", count.connections)
+    take(.vhostUser, -1, "messages", count.messages)
+    take(.vhostUser, -1, "violations", count.violations)
+    take(.vhostUser, -1, "calls", count.calls)
+    take(.device, 0, "chains", count.chains)
+    take(.device, 0, "resumed", count.resumed)
+    take(.device, 0, "queueErrors", count.queueErrors)
+    served.device.forEachCounter { take(.kind, 0, $0, $1) }
   }
 
-  /// The kind of the device.
-  var kinds: [String] { [served.device.kindName] }
-}
-
-private func checked(_ path: String, _ result: Int) throws(UsageError) -> Descriptor {
-  do throws(SystemError) {
-    return try Descriptor(result)
-  } catch { throw UsageError("--vhost-user \(path): \(error.text)") }
+  /// Number and kind of the device.
+  var kind: (id: UInt32, name: String) {
+    mutating get { (served.device.deviceID, served.device.kindName) }
+  }
 }

@@ -1,4 +1,6 @@
+import CCellmate
 import CLinux
+import ToolSupport
 
 /// What a number of a link means.
 struct Counter {
@@ -30,6 +32,9 @@ final class LinkBoard: @unchecked Sendable {
     case ended = 3
   }
 
+  /// Every queue that a link can have.
+  private static var ringLimit: Int { 256 }
+
   /// The meaning of each number.
   let counters: [Counter]
   /// The kind of each device.
@@ -37,25 +42,32 @@ final class LinkBoard: @unchecked Sendable {
   private let words: UnsafeMutablePointer<UInt32>
   private let values: UnsafeMutablePointer<UInt64>
   private let monitor: OpaquePointer
-  /// Guarded by the monitor; there as long as the link has its memory mapped.
-  private var memory: LinkMemory?
+  /// Guarded by the monitor; there as long as the link has not ended.
+  private var backend: OpaquePointer?
+  /// What the link's memory is like; `nil` for a socket, which has none.
+  private let facts: LinkFacts?
   /// Guarded by the monitor; room for every queue of a link, so that nothing is allocated later.
-  private var rings: [RingPlace] = []
+  private let rings: UnsafeMutablePointer<cellmate_ring>
+  private var ringCount = 0
 
-  init(_ counters: [Counter], kinds: [String]) {
+  init(_ backend: OpaquePointer, _ counters: [Counter], kinds: [String], _ facts: LinkFacts?) {
+    unsafe self.backend = backend
     self.counters = counters
     self.kinds = kinds
+    self.facts = facts
+    unsafe rings = .allocate(capacity: Self.ringLimit)
+    unsafe rings.initialize(repeating: cellmate_ring(), count: Self.ringLimit)
     unsafe words = .allocate(capacity: 4)
     unsafe words.initialize(repeating: 0, count: 4)
     unsafe values = .allocate(capacity: max(1, counters.count))
     unsafe values.initialize(repeating: 0, count: max(1, counters.count))
     unsafe monitor = cl_monitor_create()
-    rings.reserveCapacity(256)
   }
 
   deinit {
     unsafe words.deallocate()
     unsafe values.deallocate()
+    unsafe rings.deallocate()
     unsafe cl_monitor_destroy(monitor)
   }
 
@@ -83,10 +95,17 @@ final class LinkBoard: @unchecked Sendable {
   }
 
   /// What the link's memory is like; `nil` when there is none (any more).
-  var shownMemory: LinkMemory? {
+  var shownMemory: LinkFacts? {
     unsafe cl_monitor_enter(monitor)
     defer { unsafe cl_monitor_leave(monitor) }
-    return memory
+    return unsafe backend == nil ? nil : facts
+  }
+
+  /// Ends a sleep of the link's loop.
+  func wakeUp() {
+    unsafe cl_monitor_enter(monitor)
+    defer { unsafe cl_monitor_leave(monitor) }
+    if unsafe backend != nil { _ = unsafe cellmate_backend_wake(backend) }
   }
 
   /// Copies words of the link's shared memory, which stays mapped meanwhile; `nil` when it is gone
@@ -94,44 +113,40 @@ final class LinkBoard: @unchecked Sendable {
   ///
   /// - Parameters:
   ///   - offset: from the start of the state table, a multiple of 4.
-  ///   - count: bytes, a multiple of 4, at most ``LinkMemory/lookLimit``.
+  ///   - count: bytes, a multiple of 4, at most ``LinkFacts/lookLimit``.
   func look(_ offset: Int, _ count: Int) -> [UInt8]? {
     unsafe cl_monitor_enter(monitor)
     defer { unsafe cl_monitor_leave(monitor) }
-    return memory?.words(offset, count)
+    guard offset >= 0, count > 0, count <= LinkFacts.lookLimit, unsafe backend != nil else {
+      return nil
+    }
+    var bytes = [UInt8](repeating: 0, count: count)
+    let result = unsafe bytes.withUnsafeMutableBytes { room in
+      unsafe cellmate_backend_look(backend, UInt64(offset), room.baseAddress, room.count)
+    }
+    return result == 0 ? bytes : nil
   }
 
   /// The rings as last published.
   func ringPlaces() -> [RingPlace] {
     unsafe cl_monitor_enter(monitor)
     defer { unsafe cl_monitor_leave(monitor) }
-    // A copy of its own: the link's thread fills the same room again.
-    return rings.map { $0 }
+    return (0..<ringCount).map { RingPlace(unsafe rings[$0]) }
   }
 
   // MARK: The link
 
-  /// Publishes where the rings lie.
-  func publishRings(_ fill: ((RingPlace) -> Void) -> Void) {
+  /// Publishes where the rings lie; `fill` says how many there are.
+  @safe func publishRings(_ fill: (UnsafeMutablePointer<cellmate_ring>, Int) -> Int) {
     unsafe cl_monitor_enter(monitor)
-    rings.removeAll(keepingCapacity: true)
-    fill { place in
-      if rings.count < 256 { rings.append(place) }
-    }
+    ringCount = min(max(0, unsafe fill(rings, Self.ringLimit)), Self.ringLimit)
     unsafe cl_monitor_leave(monitor)
   }
 
-  /// Lets the service look at the memory of the link, until ``hideMemory()``.
-  func showMemory(_ shown: LinkMemory) {
+  /// The back-end is about to be closed: nobody else uses it from now on.
+  func hideBackend() {
     unsafe cl_monitor_enter(monitor)
-    memory = shown
-    unsafe cl_monitor_leave(monitor)
-  }
-
-  /// The memory is about to be unmapped.
-  func hideMemory() {
-    unsafe cl_monitor_enter(monitor)
-    memory = nil
+    unsafe backend = nil
     unsafe cl_monitor_leave(monitor)
   }
 
@@ -144,13 +159,9 @@ final class LinkBoard: @unchecked Sendable {
   }
 
   /// Publishes numbers; `fill` gives them in the order of ``counters``.
-  func publish(_ fill: ((UInt64) -> Void) -> Void) {
+  @safe func publish(_ fill: (UnsafeMutablePointer<UInt64>, Int) -> Void) {
     unsafe cl_monitor_enter(monitor)
-    var index = 0
-    fill { value in
-      if index < counters.count { unsafe values[index] = value }
-      index += 1
-    }
+    unsafe fill(values, counters.count)
     unsafe cl_monitor_leave(monitor)
   }
 
