@@ -45,7 +45,10 @@ public struct StatusTool: Sendable {
       describe(.backEnd, own, plan.deviceBlock, observer),
       describe(.frontEnd, partner, plan.driverBlock, observer),
     ]
-    let devices = (0..<BlockLayout.slotCount).compactMap { device($0, plan, observer) }
+    // Sections hold anything before a back-end writes its block.
+    let magic = observer.word32(plan.deviceBlock + BlockLayout.Header.magic.rawValue)
+    let slots = magic == BlockLayout.magic ? BlockLayout.slotCount : 0
+    let devices = (0..<slots).compactMap { device($0, plan, observer) }
     if isJSON {
       writeOutput(
         "{\"link\":\"\(link.name)\",\"placement\":\"\(plan.placement)\",\"sides\":["

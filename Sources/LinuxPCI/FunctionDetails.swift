@@ -39,7 +39,8 @@ public struct FunctionDetails: Equatable, Sendable {
   /// Its address ranges.
   public private(set) var resources: [PCIResource] = []
 
-  init() {}
+  /// Nothing was read.
+  public init() {}
 
   /// Reads the details of the function in a folder of sysfs.
   init(folder: String, files: HostFiles) {

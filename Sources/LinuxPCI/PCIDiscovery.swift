@@ -73,9 +73,11 @@ public struct PCIDiscovery: Sendable {
     var found: [PCIFunction] = []
     for folder in try folders() {
       guard let name = folder.split(separator: "/").last, let address = PCIAddress(name),
-        isWanted(folder), var function = PCIFunction(address, folder: folder, files: files)
+        isWanted(folder),
+        let function = PCIFunction(
+          address, folder: folder, files: files,
+          details: FunctionDetails(folder: folder, files: files))
       else { continue }
-      function.details = FunctionDetails(folder: folder, files: files)
       found.append(function)
     }
     return found.sorted { $0.address < $1.address }

@@ -1,5 +1,7 @@
 /// A map of a UIO device, as sysfs describes it.
-public struct UIOMap: Equatable, Sendable {
+///
+/// A reference, as nodes and functions are: each is read once and then handed about a lot.
+public final class UIOMap: Equatable, Sendable {
   /// 0 to 4; its place in the node is this number times the page size.
   public let index: Int
   /// `registers`, `state_table`, ...; maps are found by name, never by number.
@@ -16,10 +18,16 @@ public struct UIOMap: Equatable, Sendable {
     self.address = address
     self.size = size
   }
+
+  /// Whether two maps say the same.
+  public static func == (left: UIOMap, right: UIOMap) -> Bool {
+    left.index == right.index && left.name == right.name && left.address == right.address
+      && left.size == right.size
+  }
 }
 
 /// A UIO node of a function, as sysfs describes it.
-public struct UIONode: Equatable, Sendable {
+public final class UIONode: Sendable {
   /// `uioN`.
   public let name: String
   /// What the driver calls the device, `uio_ivshmem[0001:00:03.0]`.
@@ -45,7 +53,7 @@ public struct UIONode: Equatable, Sendable {
 }
 
 /// What sysfs tells of a PCI function. Reading it opens no device node.
-public struct PCIFunction: Equatable, Sendable {
+public final class PCIFunction: Sendable {
   /// Where it is.
   public let address: PCIAddress
   /// Its folder below `/sys`.
@@ -67,7 +75,7 @@ public struct PCIFunction: Equatable, Sendable {
   /// Its UIO nodes; more than one only when something is wrong.
   public let nodes: [UIONode]
   /// What only those need who show a function to people; empty until it is read.
-  public var details = FunctionDetails()
+  public let details: FunctionDetails
 
   /// Whether it is an ivshmem device of version 2.
   public var isIVShmem: Bool { vendor == 0x110a && device == 0x4106 }
@@ -81,8 +89,13 @@ public struct PCIFunction: Equatable, Sendable {
     return paths
   }
 
-  /// Reads a function without its details; `nil` when it went away meanwhile.
-  public init?(_ address: PCIAddress, folder: String, files: HostFiles) {
+  /// Reads a function; `nil` when it went away meanwhile.
+  ///
+  /// - Parameter details: what was read of it before, for those who want it.
+  public init?(
+    _ address: PCIAddress, folder: String, files: HostFiles,
+    details: FunctionDetails = FunctionDetails()
+  ) {
     func number(_ name: String) -> UInt64? { files.number("\(folder)/\(name)") }
     guard let vendor = number("vendor"), let device = number("device"),
       let classCode = number("class")
@@ -94,6 +107,7 @@ public struct PCIFunction: Equatable, Sendable {
     self.classCode = UInt32(truncatingIfNeeded: classCode) & 0xff_ffff
     let driver = files.linkName("\(folder)/driver")
     self.driver = driver
+    self.details = details
     interrupt = number("irq") ?? 0
     messageInterrupts = (files.entries("\(folder)/msi_irqs") ?? []).compactMap { kernelNumber($0) }
     iommuGroup = files.linkName("\(folder)/iommu_group")
@@ -107,12 +121,9 @@ public struct PCIFunction: Equatable, Sendable {
 
 extension UIONode {
   /// Reads a node; `nil` when it is none.
-  init?(_ name: String, folder: String, files: HostFiles) {
+  convenience init?(_ name: String, folder: String, files: HostFiles) {
     guard let title = files.text("\(folder)/name") else { return nil }
-    self.name = name
-    self.title = title
-    events = files.number("\(folder)/event") ?? 0
-    maps = (files.entries("\(folder)/maps") ?? []).compactMap { entry in
+    let maps = (files.entries("\(folder)/maps") ?? []).compactMap { entry -> UIOMap? in
       guard entry.hasPrefix("map"), let index = Int(entry.dropFirst(3)), (0..<64).contains(index),
         let address = files.number("\(folder)/maps/\(entry)/addr"),
         let size = files.number("\(folder)/maps/\(entry)/size")
@@ -120,5 +131,7 @@ extension UIONode {
       let name = files.text("\(folder)/maps/\(entry)/name", limit: 64) ?? ""
       return UIOMap(index: index, name: name, address: address, size: size)
     }
+    self.init(
+      name: name, title: title, events: files.number("\(folder)/event") ?? 0, maps: maps)
   }
 }

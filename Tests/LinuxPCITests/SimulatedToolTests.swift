@@ -212,6 +212,14 @@ import Testing
     #expect(watching.process.terminationStatus == 130)
   }
 
+  @Test func statusTakesNothingForDevicesBeforeABackEndWroteItsBlock() throws {
+    // The simulator's memory starts with arbitrary bytes.
+    let link = try Link()
+    let answer = try runTool(["status", "--link", link.target, "--json"])
+    #expect(answer.status == 0)
+    #expect((try decoded(answer.output)["devices"] as? [Any])?.isEmpty == true)
+  }
+
   @Test func garbageInTheMemoryIsShownAndNotBelieved() throws {
     let link = try Link(["--rw", "1M", "--output", "64K", "--stale-state"])
     for placement in ["shared", "output"] {
