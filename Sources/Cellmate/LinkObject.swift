@@ -123,7 +123,8 @@ struct LinkObject: HandleObject, ~Copyable {
       throw UsageError("vhost-user \(name): expected an ivshmem link, not a socket")
     }
     return try planSiemens(
-      name, own: facts.peerID, facts.geometry, configurationSize: 4096 - SiemensHeader.configuration)
+      name, own: facts.peerID, facts.geometry, configurationSize: 4096 - SiemensHeader.configuration
+    )
   }
 
   static func plan(
