@@ -214,18 +214,12 @@ public func cellmate_backend_link_counters(
     try require(result == Code.ok, result)
     guard let counters = unsafe counters else { throw FaceError(Code.argument) }
     var values = cellmate_link_counters()
-    object.forEachCounter { scope, _, name, value in
-      guard scope == .link else { return }
-      switch name {
-      case "pairings": values.pairings = value
-      case "losses": values.losses = value
-      case "doorbells": values.doorbells = value
-      case "sleeps": values.sleeps = value
-      case "wakeUps": values.wake_ups = value
-      case "peerErrors": values.peer_errors = value
-      default: break
-      }
-    }
+    values.pairings = object.counter(.link, -1, "pairings")
+    values.losses = object.counter(.link, -1, "losses")
+    values.doorbells = object.counter(.link, -1, "doorbells")
+    values.sleeps = object.counter(.link, -1, "sleeps")
+    values.wake_ups = object.counter(.link, -1, "wakeUps")
+    values.peer_errors = object.counter(.link, -1, "peerErrors")
     unsafe ch_output(counters, &values, size)
     return Code.ok
   }
@@ -245,19 +239,13 @@ public func cellmate_backend_device_counters(
       throw FaceError(Code.device)
     }
     var values = cellmate_device_counters()
-    object.forEachCounter { scope, place, name, value in
-      guard scope == .device, place == Int(slot) else { return }
-      switch name {
-      case "chains": values.chains = value
-      case "notificationsSeen": values.notifications_seen = value
-      case "notificationsSent": values.notifications_sent = value
-      case "transactions": values.transactions = value
-      case "refusals": values.refusals = value
-      case "queueErrors": values.queue_errors = value
-      case "resets": values.resets = value
-      default: break
-      }
-    }
+    values.chains = object.counter(.device, Int(slot), "chains")
+    values.notifications_seen = object.counter(.device, Int(slot), "notificationsSeen")
+    values.notifications_sent = object.counter(.device, Int(slot), "notificationsSent")
+    values.transactions = object.counter(.device, Int(slot), "transactions")
+    values.refusals = object.counter(.device, Int(slot), "refusals")
+    values.queue_errors = object.counter(.device, Int(slot), "queueErrors")
+    values.resets = object.counter(.device, Int(slot), "resets")
     unsafe ch_output(counters, &values, size)
     return Code.ok
   }

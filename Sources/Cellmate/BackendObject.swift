@@ -310,13 +310,22 @@ struct BackendObject: HandleObject, ~Copyable {
   }
 
   /// Gives every number with its meaning; nothing before the one device of a link is there.
-  mutating func forEachCounter(_ take: CounterTaker) {
+  @inline(never)
+  mutating func giveCounters(_ walk: inout CounterWalk) {
     guard isThere else { return }
     switch face {
-    case .native: native!.forEachCounter(take)
-    case .siemens: siemens!.forEachCounter(take)
-    case .vhostUser: socket!.forEachCounter(take)
+    case .native: native!.giveCounters(&walk)
+    case .siemens: siemens!.giveCounters(&walk)
+    case .vhostUser: socket!.giveCounters(&walk)
     }
+  }
+
+  /// A number by its name; 0 where this kind of link does not count it.
+  @inline(never)
+  mutating func counter(_ scope: CounterScope, _ slot: Int, _ name: StaticString) -> UInt64 {
+    var walk = CounterWalk(scope.rawValue, slot, name)
+    giveCounters(&walk)
+    return walk.found?.value ?? 0
   }
 
   /// Number and kind of a device that is there.

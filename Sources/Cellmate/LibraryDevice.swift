@@ -38,8 +38,8 @@ struct LibraryDevice: DeviceModel, ~Copyable {
   var kindName: String { isBuiltIn ? builtIn[0].kindName : "device" }
 
   /// Gives what the device itself has counted, always in the same order.
-  func forEachCounter(_ say: (String, UInt64) -> Void) {
-    if isBuiltIn { builtIn[0].forEachCounter(say) }
+  func giveCounters(_ walk: inout CounterWalk) {
+    if isBuiltIn { builtIn[0].giveCounters(&walk) }
   }
 
   // MARK: DeviceModel

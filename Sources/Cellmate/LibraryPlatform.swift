@@ -108,6 +108,7 @@ struct LibraryPlatform: Platform, ~Copyable {
     return unsafe callbacks.read_state(callbacks.context)
   }
 
+  @inline(never)
   mutating func setInterruptsEnabled(_ isEnabled: Bool) {
     if let host = unsafe host {
       return unsafe host.pointee.setInterruptsEnabled(isEnabled)

@@ -1,3 +1,5 @@
+import LinuxRuntime
+
 /// What one turn of a link's loop found.
 enum LinkTurn {
   case busy
@@ -26,6 +28,10 @@ enum CounterScope: Int32 {
   case kind
 }
 
-/// Takes a number with its meaning: scope, slot (-1: the link), name, value. Always in the same
-/// order, so that a number can be named by its place.
-typealias CounterTaker = (CounterScope, Int, String, UInt64) -> Void
+extension CounterWalk {
+  /// What the numbers that follow belong to; slot -1: the link.
+  mutating func begin(_ scope: CounterScope, _ slot: Int) {
+    self.scope = scope.rawValue
+    self.slot = slot
+  }
+}

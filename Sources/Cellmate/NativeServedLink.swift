@@ -1,3 +1,4 @@
+import LinuxRuntime
 import DeviceRuntime
 import IVShmem
 import LinuxSupport
@@ -118,25 +119,28 @@ struct NativeServedLink: ~Copyable {
   // MARK: Numbers
 
   /// Gives every number with its meaning, always in the same order.
-  mutating func forEachCounter(_ take: CounterTaker) {
+  mutating func giveCounters(_ walk: inout CounterWalk) {
     let link = backend.link.counters
-    take(.link, -1, "up", wasUp ? 1 : 0)
-    take(.link, -1, "pairings", link.pairings)
-    take(.link, -1, "losses", link.losses)
-    take(.link, -1, "doorbells", link.doorbells)
-    take(.link, -1, "sleeps", link.sleeps)
-    take(.link, -1, "wakeUps", link.wakeUps)
-    take(.link, -1, "peerErrors", link.peerErrors)
+    walk.begin(.link, -1)
+    walk.take("up", wasUp ? 1 : 0)
+    walk.take("pairings", link.pairings)
+    walk.take("losses", link.losses)
+    walk.take("doorbells", link.doorbells)
+    walk.take("sleeps", link.sleeps)
+    walk.take("wakeUps", link.wakeUps)
+    walk.take("peerErrors", link.peerErrors)
     for slot in 0..<backend.slots.count where backend.slots.isOccupied(slot) {
       let counters = backend.slots[slot].counters
-      take(.device, slot, "chains", counters.chains)
-      take(.device, slot, "notificationsSeen", counters.notificationsSeen)
-      take(.device, slot, "notificationsSent", counters.notificationsSent)
-      take(.device, slot, "transactions", counters.transactions)
-      take(.device, slot, "refusals", counters.refusals)
-      take(.device, slot, "queueErrors", counters.queueErrors)
-      take(.device, slot, "resets", counters.resets)
-      backend.slots[slot].device.forEachCounter { take(.kind, slot, $0, $1) }
+      walk.begin(.device, slot)
+      walk.take("chains", counters.chains)
+      walk.take("notificationsSeen", counters.notificationsSeen)
+      walk.take("notificationsSent", counters.notificationsSent)
+      walk.take("transactions", counters.transactions)
+      walk.take("refusals", counters.refusals)
+      walk.take("queueErrors", counters.queueErrors)
+      walk.take("resets", counters.resets)
+      walk.begin(.kind, slot)
+      backend.slots[slot].device.giveCounters(&walk)
     }
   }
 

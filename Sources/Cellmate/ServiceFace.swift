@@ -159,19 +159,13 @@ public func cellmate_backend_counter(
     let result = unsafe ch_can_output(counter, size)
     try require(result == Code.ok, result)
     guard let counter = unsafe counter else { throw FaceError(Code.argument) }
-    var place: UInt32 = 0
-    var values: cellmate_counter?
-    object.forEachCounter { scope, slot, name, _ in
-      if place == index {
-        var found = cellmate_counter()
-        found.scope = scope.rawValue
-        found.slot = Int32(truncatingIfNeeded: slot)
-        setText(&found.name, name)
-        values = found
-      }
-      place += 1
-    }
-    guard var values else { throw FaceError(Code.argument) }
+    var walk = CounterWalk(place: Int(index))
+    object.giveCounters(&walk)
+    guard let found = walk.found else { throw FaceError(Code.argument) }
+    var values = cellmate_counter()
+    values.scope = found.scope
+    values.slot = Int32(truncatingIfNeeded: found.slot)
+    setText(&values.name, "\(found.name)")
     if values.scope == CounterScope.kind.rawValue {
       setText(&values.kind, object.kind(Int(values.slot)).name)
     }
@@ -187,12 +181,9 @@ public func cellmate_backend_counters(
 ) -> cellmate_result {
   unsafe BackendObject.with(backend) { object throws(FaceError) in
     let room = unsafe values == nil ? 0 : Int(count)
-    var place = 0
-    object.forEachCounter { _, _, _, value in
-      if place < room, let values = unsafe values { unsafe values[place] = value }
-      place += 1
-    }
-    return cellmate_result(truncatingIfNeeded: place)
+    var walk = unsafe CounterWalk(values: values, room: room)
+    object.giveCounters(&walk)
+    return cellmate_result(truncatingIfNeeded: walk.count)
   }
 }
 

@@ -199,24 +199,27 @@ struct SiemensServedLink: ~Copyable {
   // MARK: Numbers
 
   /// Gives every number with its meaning, always in the same order.
-  mutating func forEachCounter(_ take: CounterTaker) {
+  mutating func giveCounters(_ walk: inout CounterWalk) {
     let count = backend.counters
-    take(.link, -1, "up", isUp ? 1 : 0)
-    take(.link, -1, "pairings", count.pairings)
-    take(.link, -1, "losses", count.losses)
-    take(.link, -1, "doorbells", count.doorbells)
-    take(.link, -1, "secondDoorbells", count.secondDoorbells)
-    take(.link, -1, "sleeps", count.sleeps)
-    take(.link, -1, "strayTransactions", count.strayTransactions)
-    take(.link, -1, "orphanedTransactions", count.orphanedTransactions)
-    take(.link, -1, "abandonments", count.abandonments)
-    take(.link, -1, "headerRepairs", count.repairs)
-    take(.device, 0, "chains", count.chains)
-    take(.device, 0, "transactions", count.transactions)
-    take(.device, 0, "refusals", count.refusals)
-    take(.device, 0, "queueErrors", count.queueErrors)
-    take(.device, 0, "resets", count.resets)
-    backend.device.forEachCounter { take(.kind, 0, $0, $1) }
+    walk.begin(.link, -1)
+    walk.take("up", isUp ? 1 : 0)
+    walk.take("pairings", count.pairings)
+    walk.take("losses", count.losses)
+    walk.take("doorbells", count.doorbells)
+    walk.take("secondDoorbells", count.secondDoorbells)
+    walk.take("sleeps", count.sleeps)
+    walk.take("strayTransactions", count.strayTransactions)
+    walk.take("orphanedTransactions", count.orphanedTransactions)
+    walk.take("abandonments", count.abandonments)
+    walk.take("headerRepairs", count.repairs)
+    walk.begin(.device, 0)
+    walk.take("chains", count.chains)
+    walk.take("transactions", count.transactions)
+    walk.take("refusals", count.refusals)
+    walk.take("queueErrors", count.queueErrors)
+    walk.take("resets", count.resets)
+    walk.begin(.kind, 0)
+    backend.device.giveCounters(&walk)
   }
 
   /// Number and kind of the device.

@@ -308,17 +308,20 @@ struct VhostUserLink: ~Copyable {
   // MARK: Numbers
 
   /// Gives every number with its meaning, always in the same order.
-  mutating func forEachCounter(_ take: CounterTaker) {
+  mutating func giveCounters(_ walk: inout CounterWalk) {
     let count = served.counters
-    take(.vhostUser, -1, "up", phase == .connected ? 1 : 0)
-    take(.vhostUser, -1, "connections", count.connections)
-    take(.vhostUser, -1, "messages", count.messages)
-    take(.vhostUser, -1, "violations", count.violations)
-    take(.vhostUser, -1, "calls", count.calls)
-    take(.device, 0, "chains", count.chains)
-    take(.device, 0, "resumed", count.resumed)
-    take(.device, 0, "queueErrors", count.queueErrors)
-    served.device.forEachCounter { take(.kind, 0, $0, $1) }
+    walk.begin(.vhostUser, -1)
+    walk.take("up", phase == .connected ? 1 : 0)
+    walk.take("connections", count.connections)
+    walk.take("messages", count.messages)
+    walk.take("violations", count.violations)
+    walk.take("calls", count.calls)
+    walk.begin(.device, 0)
+    walk.take("chains", count.chains)
+    walk.take("resumed", count.resumed)
+    walk.take("queueErrors", count.queueErrors)
+    walk.begin(.kind, 0)
+    served.device.giveCounters(&walk)
   }
 
   /// Number and kind of the device.

@@ -222,6 +222,7 @@ public struct Backend<P: Platform & ~Copyable, Device: DeviceModel & ~Copyable>:
 
   /// Sleeps until something moves, a local completion arrives or `deadline` passes; returns at
   /// once when the last look finds anything.
+  @inline(never)
   public mutating func sleep(until deadline: Instant?) -> WaitOutcome {
     guard prepareToSleep() else { return .event }
     return endSleep(until: deadline)
@@ -232,6 +233,7 @@ public struct Backend<P: Platform & ~Copyable, Device: DeviceModel & ~Copyable>:
   ///
   /// Apart from ``sleep(until:)`` it serves a thread with several links: it prepares all of them,
   /// waits for any, and ends the sleep of each with a deadline that has passed.
+  @inline(never)
   public mutating func prepareToSleep() -> Bool {
     armQueues()
     link.prepareToSleep()
@@ -294,6 +296,7 @@ public struct Backend<P: Platform & ~Copyable, Device: DeviceModel & ~Copyable>:
 
   /// Takes the devices out, after ``leave()``: their hosts end what they do before the platform,
   /// which is the memory they do it on, may go.
+  @inline(never)
   public mutating func removeDevices() {
     for index in 0..<slots.count where slots.isOccupied(index) { _ = slots.remove(at: index) }
   }

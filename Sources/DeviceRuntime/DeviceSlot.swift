@@ -69,6 +69,7 @@ public struct DeviceSlot<Device: DeviceModel & ~Copyable>: ~Copyable {
   }
 
   /// Drops all queues and lets in-flight requests end: the pairing is over.
+  @inline(never)
   mutating func abort() {
     for queue in 0..<queues.count where queues.isOccupied(queue) {
       _ = queues.remove(at: queue)

@@ -101,6 +101,7 @@ public struct Frontend<P: Platform & ~Copyable>: ~Copyable {
     UInt32(truncatingIfNeeded: try read(slot: slot, offset: register.rawValue))
   }
 
+  @inline(never)
   private mutating func transact(
     _ operation: TransactionOperation, _ slot: Int, _ offset: Int, _ width: UInt8,
     _ value: UInt64

@@ -85,6 +85,7 @@ public struct HostPlatform: Platform, ~Copyable {
     return unsafe place
   }
 
+  @inline(never)
   private static func end<Peer: ~Copyable>(_ place: UnsafeMutablePointer<Peer>) {
     unsafe place.deinitialize(count: 1)
     unsafe place.deallocate()
@@ -125,6 +126,7 @@ public struct HostPlatform: Platform, ~Copyable {
   }
 
   /// Writes Interrupt Control.
+  @inline(never)
   public mutating func setInterruptsEnabled(_ isEnabled: Bool) {
     switch kind {
     case .simulator(let place): unsafe place.pointee.setInterruptsEnabled(isEnabled)

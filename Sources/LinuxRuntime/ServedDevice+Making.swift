@@ -140,65 +140,65 @@ extension ServedDevice {
   }
 
   /// Gives what the device itself has counted, always in the same order.
-  public func forEachCounter(_ say: (String, UInt64) -> Void) {
+  public func giveCounters(_ walk: inout CounterWalk) {
     switch kind {
     case .block:
       let counters = block[0].counters
-      say("reads", counters.reads)
-      say("writes", counters.writes)
-      say("flushes", counters.flushes)
-      say("discards", counters.discards)
-      say("identifications", counters.identifications)
-      say("bytesRead", counters.bytesRead)
-      say("bytesWritten", counters.bytesWritten)
-      say("bytesDiscarded", counters.bytesDiscarded)
-      say("ioErrors", counters.ioErrors)
-      say("outOfRange", counters.outOfRange)
-      say("readOnlyViolations", counters.readOnlyViolations)
-      say("hostErrors", counters.hostErrors)
-      say("unsupported", counters.unsupported)
-      say("malformed", counters.malformed)
+      walk.take("reads", counters.reads)
+      walk.take("writes", counters.writes)
+      walk.take("flushes", counters.flushes)
+      walk.take("discards", counters.discards)
+      walk.take("identifications", counters.identifications)
+      walk.take("bytesRead", counters.bytesRead)
+      walk.take("bytesWritten", counters.bytesWritten)
+      walk.take("bytesDiscarded", counters.bytesDiscarded)
+      walk.take("ioErrors", counters.ioErrors)
+      walk.take("outOfRange", counters.outOfRange)
+      walk.take("readOnlyViolations", counters.readOnlyViolations)
+      walk.take("hostErrors", counters.hostErrors)
+      walk.take("unsupported", counters.unsupported)
+      walk.take("malformed", counters.malformed)
     case .console:
       let counters = console[0].counters
-      say("bytesToDriver", counters.bytesToDriver)
-      say("bytesFromDriver", counters.bytesFromDriver)
-      say("bytesDropped", counters.bytesDropped)
-      say("bytesLost", UInt64(console[0].host.lostCount))
-      say("blockedChains", counters.blockedChains)
-      say("messagesFromDriver", counters.messagesFromDriver)
-      say("messagesToDriver", counters.messagesToDriver)
-      say("badMessages", counters.badMessages)
-      say("shortBuffers", counters.shortBuffers)
-      say("emergencyWrites", counters.emergencyWrites)
+      walk.take("bytesToDriver", counters.bytesToDriver)
+      walk.take("bytesFromDriver", counters.bytesFromDriver)
+      walk.take("bytesDropped", counters.bytesDropped)
+      walk.take("bytesLost", UInt64(console[0].host.lostCount))
+      walk.take("blockedChains", counters.blockedChains)
+      walk.take("messagesFromDriver", counters.messagesFromDriver)
+      walk.take("messagesToDriver", counters.messagesToDriver)
+      walk.take("badMessages", counters.badMessages)
+      walk.take("shortBuffers", counters.shortBuffers)
+      walk.take("emergencyWrites", counters.emergencyWrites)
     case .entropy:
       let counters = entropy[0].counters
-      say("requests", counters.requests)
-      say("bytes", counters.bytes)
-      say("shortAnswers", counters.shortAnswers)
-      say("malformed", counters.malformed)
-    case .network: forEachNetworkCounter(say)
+      walk.take("requests", counters.requests)
+      walk.take("bytes", counters.bytes)
+      walk.take("shortAnswers", counters.shortAnswers)
+      walk.take("malformed", counters.malformed)
+    case .network: giveNetworkCounters(&walk)
     }
   }
 
-  private func forEachNetworkCounter(_ say: (String, UInt64) -> Void) {
+  private func giveNetworkCounters(_ walk: inout CounterWalk) {
     let counters = network[0].counters
-    say("framesToDriver", counters.framesToDriver)
-    say("bytesToDriver", counters.bytesToDriver)
-    say("framesFromDriver", counters.framesFromDriver)
-    say("bytesFromDriver", counters.bytesFromDriver)
-    say("undersized", counters.undersized)
-    say("oversized", counters.oversized)
-    say("badHeaders", counters.badHeaders)
-    say("filtered", counters.filtered)
-    say("beyondMTU", counters.beyondMTU)
-    say("noRoom", counters.noRoom)
-    say("shortBuffers", counters.shortBuffers)
-    say("badCommands", counters.badCommands)
+    walk.take("framesToDriver", counters.framesToDriver)
+    walk.take("bytesToDriver", counters.bytesToDriver)
+    walk.take("framesFromDriver", counters.framesFromDriver)
+    walk.take("bytesFromDriver", counters.bytesFromDriver)
+    walk.take("undersized", counters.undersized)
+    walk.take("oversized", counters.oversized)
+    walk.take("badHeaders", counters.badHeaders)
+    walk.take("filtered", counters.filtered)
+    walk.take("beyondMTU", counters.beyondMTU)
+    walk.take("noRoom", counters.noRoom)
+    walk.take("shortBuffers", counters.shortBuffers)
+    walk.take("badCommands", counters.badCommands)
     let port = network[0].host.counters
-    say("spoofed", port.spoofed)
-    say("overRate", port.overRate)
-    say("isolated", port.isolated)
-    say("overflows", port.overflows)
-    say("absent", port.absent)
+    walk.take("spoofed", port.spoofed)
+    walk.take("overRate", port.overRate)
+    walk.take("isolated", port.isolated)
+    walk.take("overflows", port.overflows)
+    walk.take("absent", port.absent)
   }
 }

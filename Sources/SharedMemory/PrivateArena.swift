@@ -23,15 +23,22 @@ public struct PrivateArena: ~Copyable {
   public mutating func table<T: BitwiseCopyable>(
     of count: Int, initial: T
   ) -> PrivateTable<T>? {
-    let start = (used &+ 63) & ~63
-    guard count >= 0, count <= (1 << 24), start <= capacity,
-      count &* MemoryLayout<T>.stride <= capacity &- start
-    else { return nil }
-    used = start &+ count &* MemoryLayout<T>.stride
-    // SAFETY: the bytes lie inside the block and are handed out once; 64-byte alignment covers T.
-    let first = unsafe (base + start).bindMemory(to: T.self, capacity: count)
+    guard let bytes = unsafe carve(count, MemoryLayout<T>.stride) else { return nil }
+    // SAFETY: the bytes are handed out once; 64-byte alignment covers T.
+    let first = unsafe bytes.bindMemory(to: T.self, capacity: count)
     unsafe first.initialize(repeating: initial, count: count)
     return unsafe PrivateTable(unsafeBase: first, count: count)
+  }
+
+  /// The place of a table: once for tables of all types.
+  @inline(never)
+  private mutating func carve(_ count: Int, _ stride: Int) -> UnsafeMutableRawPointer? {
+    let start = (used &+ 63) & ~63
+    guard count >= 0, count <= (1 << 24), start <= capacity, count &* stride <= capacity &- start
+    else { return nil }
+    used = start &+ count &* stride
+    // SAFETY: the bytes lie inside the block.
+    return unsafe base + start
   }
 
   /// A table of `count` entries, a power of two, whose index wraps; all set to `initial`. `nil`

@@ -27,6 +27,7 @@ public struct PrivateStore<Value: ~Copyable>: ~Copyable {
   public func isOccupied(_ index: Int) -> Bool { occupied[index] != 0 }
 
   /// Puts a value into the empty place at `index`.
+  @inline(never)
   public mutating func put(_ value: consuming Value, at index: Int) {
     precondition(!isOccupied(index), "the place is taken")
     unsafe (base + index).initialize(to: value)
@@ -34,6 +35,7 @@ public struct PrivateStore<Value: ~Copyable>: ~Copyable {
   }
 
   /// Takes the value out of the place at `index`, which is empty afterwards.
+  @inline(never)
   public mutating func remove(at index: Int) -> Value {
     precondition(isOccupied(index), "the place is empty")
     occupied[index] = 0

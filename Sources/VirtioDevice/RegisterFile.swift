@@ -166,6 +166,7 @@ public struct RegisterFile: Sendable {
   // MARK: Confirmations
 
   /// The device has stopped touching the region: the reset is complete.
+  @inline(never)
   public mutating func resetCompleted() {
     let generation = configurationGeneration
     self = RegisterFile(identity: identity, offered: offered, required: required)

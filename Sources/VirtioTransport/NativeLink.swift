@@ -258,6 +258,7 @@ public struct NativeLink<P: Platform & ~Copyable>: ~Copyable {
   }
 
   /// Publishes this side's extended status.
+  @inline(never)
   public mutating func setStatus(_ newStatus: ExtendedStatus) {
     status = newStatus
     region.store32Releasing(
@@ -285,6 +286,7 @@ public struct NativeLink<P: Platform & ~Copyable>: ~Copyable {
   ///
   /// The local event was consumed by the wait that ended before; it is never cleared here, after
   /// arming (design: decision 4).
+  @inline(never)
   public mutating func prepareToSleep() {
     setStatus(status.union(.blocked))
     platform.setInterruptsEnabled(true)
