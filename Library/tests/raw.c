@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A link without a protocol: states, doorbells and waits between two peers; wrong calls. */
+#include <pthread.h>
 #include <stdint.h>
 #include <string.h>
 #include <unistd.h>
@@ -58,6 +59,25 @@ static void observers(void) {
   SAME(cellmate_observer_close(NULL), CELLMATE_ERROR_HANDLE);
 }
 
+static void *foreign(void *context) {
+  cellmate_link *link = context;
+  uint32_t state;
+  cellmate_link_facts facts = {.size = sizeof facts};
+  SAME(cellmate_link_info(link, &facts), CELLMATE_ERROR_THREAD);
+  SAME(cellmate_link_read_state(link, 0, &state), CELLMATE_ERROR_THREAD);
+  SAME(cellmate_link_write_state(link, 9), CELLMATE_ERROR_THREAD);
+  SAME(cellmate_link_ring(link, 0, 0), CELLMATE_ERROR_THREAD);
+  SAME(cellmate_link_arm(link, 1), CELLMATE_ERROR_THREAD);
+  SAME(cellmate_link_is_armed(link), CELLMATE_ERROR_THREAD);
+  SAME(cellmate_link_wait(link, 0), CELLMATE_ERROR_THREAD);
+  SAME(cellmate_link_close(link), CELLMATE_ERROR_THREAD);
+  /* Waking is for every thread. */
+  SAME(cellmate_link_wake(link), CELLMATE_OK);
+  SAME(cellmate_link_adopt(link), CELLMATE_OK);
+  SAME(cellmate_link_write_state(link, 9), CELLMATE_OK);
+  return NULL;
+}
+
 void test_raw(void) {
   struct machine *machine = machine_make();
   cellmate_link *one = join(machine, 0), *two = join(machine, 1);
@@ -101,6 +121,16 @@ void test_raw(void) {
   uint64_t number = 1;
   TRUE(write(facts.wake_descriptor, &number, sizeof number) == sizeof number);
   TRUE(cellmate_link_wait(two, now() + 10ull * SECOND) != CELLMATE_WAIT_DEADLINE);
+
+  /* One thread at a time. */
+  pthread_t thread;
+  pthread_create(&thread, NULL, foreign, two);
+  pthread_join(thread, NULL);
+  SAME(cellmate_link_write_state(two, 0), CELLMATE_ERROR_THREAD);
+  SAME(cellmate_link_adopt(two), CELLMATE_OK);
+  SAME(cellmate_link_read_state(one, 1, &state), CELLMATE_OK);
+  SAME(state, 9);
+  SAME(cellmate_link_write_state(two, 0), CELLMATE_OK);
 
   /* What a link becomes takes it away. */
   cellmate_frontend *frontend = NULL;
