@@ -127,7 +127,7 @@ public func cellmate_backend_complete(
     isOwner = unsafe ch_is_owner(UnsafeRawPointer(backend)!) != 0
     guard isOwner else { return }
     // Field by field: a callback calls this while the back-end is at work.
-    isKnown = object.pending[Int(slot)]?.complete(ticket, written: written) ?? false
+    isKnown = unsafe object.pointee.pending[Int(slot)]?.complete(ticket, written: written) ?? false
   }
   guard result == Code.ok else { return result }
   guard isOwner else { return -5 }
@@ -182,8 +182,8 @@ public func cellmate_backend_run(_ backend: OpaquePointer?, _ spin: UInt64) -> c
 @c @implementation
 public func cellmate_backend_stop(_ backend: OpaquePointer?) -> cellmate_result {
   unsafe BackendObject.peek(backend) { object in
-    _ = unsafe cl_word_exchange(&object.stopWord, 1)
-    _ = cl_event_signal(object.wakeDescriptor)
+    _ = unsafe cl_word_exchange(&object.pointee.stopWord, 1)
+    _ = unsafe cl_event_signal(object.pointee.wakeDescriptor)
   }
 }
 
@@ -191,7 +191,7 @@ public func cellmate_backend_stop(_ backend: OpaquePointer?) -> cellmate_result 
 @c @implementation
 public func cellmate_backend_wake(_ backend: OpaquePointer?) -> cellmate_result {
   unsafe BackendObject.peek(backend) { object in
-    _ = cl_event_signal(object.wakeDescriptor)
+    _ = unsafe cl_event_signal(object.pointee.wakeDescriptor)
   }
 }
 

@@ -164,7 +164,7 @@ public func cellmate_driver_sleep(
 @c @implementation
 public func cellmate_driver_wake(_ driver: OpaquePointer?) -> cellmate_result {
   unsafe DriverObject.peek(driver) { object in
-    _ = cl_event_signal(object.wakeDescriptor)
+    _ = unsafe cl_event_signal(object.pointee.wakeDescriptor)
   }
 }
 

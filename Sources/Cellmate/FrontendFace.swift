@@ -287,7 +287,7 @@ public func cellmate_frontend_sleep(
 @c @implementation
 public func cellmate_frontend_wake(_ frontend: OpaquePointer?) -> cellmate_result {
   unsafe FrontendObject.peek(frontend) { object in
-    _ = cl_event_signal(object.wakeDescriptor)
+    _ = unsafe cl_event_signal(object.pointee.wakeDescriptor)
   }
 }
 

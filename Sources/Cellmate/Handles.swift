@@ -70,14 +70,15 @@ extension HandleObject where Self: ~Copyable {
     } catch { return error.code }
   }
 
-  /// Calls `body` with the object from any thread, for fields that may be used so.
+  /// Calls `body` with the object's place from any thread, for single fields that may be used so: an
+  /// access to the whole object would race with its owner's.
   static func peek(
-    _ handle: OpaquePointer?, _ body: (inout Self) -> Void
+    _ handle: OpaquePointer?, _ body: (UnsafeMutablePointer<Self>) -> Void
   ) -> cellmate_result {
     var object: UnsafeMutableRawPointer?
     let result = unsafe ch_peek(UnsafeRawPointer(handle), kind.rawValue, &object)
     guard result == Code.ok, let object = unsafe object else { return result }
-    unsafe body(&object.assumingMemoryBound(to: Self.self).pointee)
+    unsafe body(object.assumingMemoryBound(to: Self.self))
     return Code.ok
   }
 

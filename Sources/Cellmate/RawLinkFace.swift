@@ -113,8 +113,9 @@ public func cellmate_link_wait(_ link: OpaquePointer?, _ deadline: UInt64) -> ce
 public func cellmate_link_wake(_ link: OpaquePointer?) -> cellmate_result {
   var result = Code.order
   let seen = unsafe LinkObject.peek(link) { object in
-    guard object.wakeDescriptor >= 0 else { return }
-    _ = cl_event_signal(object.wakeDescriptor)
+    let descriptor = unsafe object.pointee.wakeDescriptor
+    guard descriptor >= 0 else { return }
+    _ = cl_event_signal(descriptor)
     result = Code.ok
   }
   return seen == Code.ok ? result : seen

@@ -217,7 +217,7 @@ public func cellmate_backend_look(
   var isInside = false
   // What is looked at never changes while the handle is open: any thread may.
   let result = unsafe BackendObject.peek(backend) { object in
-    guard let facts = object.facts else { return }
+    guard let facts = unsafe object.pointee.facts else { return }
     isInside = facts.look(offset, length) { place, word in
       unsafe bytes.storeBytes(of: word.littleEndian, toByteOffset: place, as: UInt32.self)
     }
