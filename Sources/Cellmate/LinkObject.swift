@@ -27,6 +27,7 @@ struct LinkObject: HandleObject, ~Copyable {
   let isAdopted: Bool
 
   /// Of a link that was joined.
+  @inline(never)
   static func make(
     _ platform: consuming LibraryPlatform, _ side: LinkSide, _ wish: LinkWish,
     isAdopted: Bool = false
@@ -40,6 +41,7 @@ struct LinkObject: HandleObject, ~Copyable {
   }
 
   /// Of a socket for a VMM.
+  @inline(never)
   static func make(socket path: String) throws(FaceError) -> OpaquePointer {
     let memory = try ObjectMemory(MemoryLayout<LinkObject>.stride)
     return unsafe try open(
@@ -63,6 +65,7 @@ struct LinkObject: HandleObject, ~Copyable {
   }
 
   /// Calls `body` with the platform of a link, as its owner; a socket has none.
+  @inline(never)
   static func raw(
     _ link: OpaquePointer?, _ body: (inout LibraryPlatform) throws(FaceError) -> cellmate_result
   ) -> cellmate_result {
