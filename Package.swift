@@ -156,9 +156,9 @@ let library: [Target] = [
     name: "Cellmate",
     dependencies: [
       "CCellmate", "CLinux", "CommandOptions", "SharedMemory", "IVShmem", "Virtqueue",
-      "VirtioDevice", "VirtioTransport", "VirtioBlock", "VirtioNet", "DeviceRuntime",
-      "SiemensDialect", "VhostUser", "HostResources", "CService", "LinuxSupport", "LinuxRuntime",
-      "SimulatorPeer",
+      "VirtioDevice", "VirtioTransport", "VirtioBlock", "VirtioEntropy", "VirtioConsole",
+      "VirtioNet", "DeviceRuntime", "SiemensDialect", "VhostUser", "HostResources", "CService",
+      "LinkNames", "LinuxSupport", "LinuxRuntime", "SimulatorPeer",
     ],
     swiftSettings: strict),
 ]
@@ -200,10 +200,18 @@ let programs: [Target] = [
     name: "ivshmem-backend",
     dependencies: ["BackendService", "CLinux", "CommandOptions", "LinuxSupport"],
     swiftSettings: strict),
+  .target(
+    name: "FrontendCommands",
+    dependencies: [
+      "CCellmate", "CHostConsole", "CLinux", "CommandOptions", "LinkFormat", "LinkNames",
+      "LinuxSupport", "ToolSupport",
+    ],
+    swiftSettings: strict),
   .executableTarget(
     name: "ivshmem",
     dependencies: [
-      "CLinux", "CommandOptions", "BoardCommands", "Cellmate", "LinuxRuntime", "ToolSupport",
+      "CLinux", "CommandOptions", "BoardCommands", "Cellmate", "FrontendCommands", "LinuxSupport",
+      "ToolSupport",
     ],
     swiftSettings: strict),
 ]
@@ -267,7 +275,8 @@ let tests: [Target] = [
     dependencies: [
       "CLinux", "CService", "LinuxSupport", "SharedMemory", "IVShmem", "SimulatorPeer", "Simulator",
       "CommandOptions", "LinuxRuntime", "VirtioBlock", "VirtioNet", "HostResources", "Virtqueue",
-      "Supervision", "VirtioTransport", "LinkPicture", "BackendService", "LinkNames",
+      "Supervision", "VirtioTransport", "LinkPicture", "BackendService", "Cellmate",
+      "FrontendCommands", "LinkNames", "ToolSupport",
     ],
     swiftSettings: strict),
   .testTarget(
@@ -306,7 +315,7 @@ let tests: [Target] = [
     dependencies: [
       "CLinux", "LinuxSupport", "SharedMemory", "Virtqueue", "VirtioDevice", "VirtioBlock",
       "HostResources", "VhostUser", "CommandOptions", "LinuxRuntime", "FuzzTargets", "Cellmate",
-      "BackendService", "LinkNames",
+      "BackendService", "FrontendCommands", "LinkNames",
     ],
     swiftSettings: strict),
   .testTarget(

@@ -33,5 +33,6 @@ void test_link(void);
 void test_restart(void);
 void test_threads(void);
 void test_block(const char *image);
+void test_drivers(const char *image);
 
 #endif

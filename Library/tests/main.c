@@ -36,6 +36,9 @@ int main(int count, char **words) {
   int before = failures;
   test_block(words[1]);
   printf("%-10s %s\n", "block", failures == before ? "ok" : "FAILED");
+  before = failures;
+  test_drivers(words[1]);
+  printf("%-10s %s\n", "drivers", failures == before ? "ok" : "FAILED");
   printf("%d checks, %d failures\n", checks, failures);
   return failures != 0;
 }

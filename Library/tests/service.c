@@ -134,7 +134,11 @@ static void vhost(void) {
   cellmate_link *link = NULL;
   cellmate_backend *backend = NULL;
   cellmate_error error = {.size = sizeof error};
-  SAME(cellmate_link_open(path, CELLMATE_FRONT_END, &link, &error), CELLMATE_ERROR_ARGUMENT);
+  /* A front-end makes a driver of it, and no front-end. */
+  cellmate_frontend *frontend = NULL;
+  SAME(cellmate_link_open(path, CELLMATE_FRONT_END, &link, &error), CELLMATE_OK);
+  SAME(cellmate_frontend_create(link, &frontend, &error), CELLMATE_ERROR_TEXT);
+  SAME(cellmate_link_close(link), CELLMATE_OK);
   SAME(cellmate_link_open(path, CELLMATE_BACK_END, &link, &error), CELLMATE_OK);
   SAME(cellmate_backend_create(link, &backend, &error), CELLMATE_OK);
   cellmate_backend_facts facts = {.size = sizeof facts};

@@ -1,6 +1,5 @@
 public import CCellmate
 import CLinux
-import DeviceRuntime
 import IVShmem
 import SharedMemory
 import VirtioBlock
@@ -8,54 +7,10 @@ import VirtioDevice
 import VirtioTransport
 import Virtqueue
 
-/// A block front-end behind a handle.
-@safe
-struct BlockObject: HandleObject, ~Copyable {
-  static var kind: HandleKind { .block }
-  let memory: ObjectMemory
-  var front: BlockFrontend<LibraryPlatform>
-  let wakeDescriptor: Int32
-
-  static func make(
-    _ link: consuming NativeLink<LibraryPlatform>, slot: Int, depth: UInt32
-  ) throws(FaceError) -> OpaquePointer {
-    let plan = link.plan
-    let stride = MemoryLayout<BlockObject>.stride
-    let memory = try ObjectMemory(
-      stride + SharedPools.privateBytes(plan, blockSize: 512) + (4 << 20))
-    var arena = memory.arena(behind: stride)
-    let wake = link.platform.wakeDescriptor
-    do throws(BlockFrontendError) {
-      var front = try BlockFrontend(
-        frontend: Frontend(link: link), slot: slot, depth: depth, arena: &arena)
-      front.frontend.start()
-      return unsafe try Self.open(memory, front, wake)
-    } catch {
-      memory.free()
-      throw FaceError(Code.memory)
-    }
-  }
-
-  private static func open(
-    _ memory: ObjectMemory, _ front: consuming BlockFrontend<LibraryPlatform>, _ wake: Int32
-  ) throws(BlockFrontendError) -> OpaquePointer {
-    do throws(FaceError) {
-      return unsafe try open(BlockObject(memory: memory, front: front, wakeDescriptor: wake))
-    } catch { throw .noPrivateMemory }
-  }
-
-  consuming func takeDown() { front.frontend.leave() }
-}
-
-extension FaceError {
-  init(_ error: BlockFrontendError) {
-    switch error {
-    case .full: self.init(Code.full)
-    case .poolTooSmall, .noPrivateMemory: self.init(Code.memory)
-    case .frontend(let cause): self.init(cause)
-    case .queue: self.init(Code.peer)
-    case .badRequest: self.init(Code.argument)
-    }
+extension DriverObject {
+  /// Fails unless this is the driver of a disk.
+  func requireBlock() throws(FaceError) {
+    guard unit.block.isThere else { throw FaceError(Code.handle) }
   }
 }
 
@@ -68,20 +23,23 @@ public func cellmate_block_create(
 ) -> cellmate_result {
   guard let block = unsafe block, slot < UInt32(BlockLayout.slotCount), depth >= 1, depth <= 256
   else { return Code.argument }
-  return unsafe LinkObject.useUp(link, .frontEnd, error) { link throws(FaceError) in
-    unsafe block.pointee = try BlockObject.make(link, slot: Int(slot), depth: depth)
+  let depth = Int(depth)
+  let plan = DriverPlan(
+    slot: slot, isBlock: true, memoryBytes: BlockUnit.memoryBytes(depth: depth),
+    noRoom: .explained(
+      Code.memory,
+      "setting up the front-end: the link's sections are too small for this depth"),
+    depth: depth)
+  return unsafe DriverObject.create(link, plan, block, error) { way, arena in
+    guard let port = BlockUnit(depth: depth, &way, arena: &arena) else { return nil }
+    return DriverUnit(port)
   }
 }
 
 /// Stated in `cellmate.h`.
 @c @implementation
 public func cellmate_block_connect(_ block: OpaquePointer?, _ deadline: UInt64) -> cellmate_result {
-  unsafe BlockObject.with(block) { object throws(FaceError) in
-    do throws(BlockFrontendError) {
-      try object.front.connect(until: Instant(nanoseconds: deadline))
-      return Code.ok
-    } catch { throw FaceError(error) }
-  }
+  unsafe cellmate_driver_connect(block, deadline)
 }
 
 /// Stated in `cellmate.h`.
@@ -89,17 +47,23 @@ public func cellmate_block_connect(_ block: OpaquePointer?, _ deadline: UInt64) 
 public func cellmate_block_info(
   _ block: OpaquePointer?, _ facts: UnsafeMutablePointer<cellmate_block_facts>?
 ) -> cellmate_result {
-  unsafe BlockObject.with(block) { object throws(FaceError) in
+  unsafe DriverObject.run(block) { object throws(FaceError) in
+    try object.requireBlock()
     let size = MemoryLayout<cellmate_block_facts>.size
     let result = unsafe ch_can_output(facts, size)
     try require(result == Code.ok, result)
     guard let facts = unsafe facts else { throw FaceError(Code.argument) }
-    try require(object.front.isConnected, Code.link)
+    try object.requireRunning()
+    let disk = object.unit.block.value.driver.configuration
     var values = cellmate_block_facts()
-    values.capacity = object.front.configuration.capacity
-    values.features = object.front.features.rawValue
-    values.block_size = object.front.configuration.blockSize
-    values.is_read_only = object.front.features.contains(.blockReadOnly) ? 1 : 0
+    values.capacity = disk.capacity
+    values.features = object.features.rawValue
+    values.block_size = disk.blockSize
+    values.is_read_only = object.features.contains(.blockReadOnly) ? 1 : 0
+    values.size_max = disk.sizeMax
+    values.segment_max = disk.segmentMax
+    values.queue_count = UInt32(disk.queueCount)
+    values.is_writeback = disk.isWriteback ? 1 : 0
     unsafe ch_output(facts, &values, size)
     return Code.ok
   }
@@ -111,17 +75,11 @@ public func cellmate_block_allocate(
   _ block: OpaquePointer?, _ direction: Int32, _ length: UInt64,
   _ buffer: UnsafeMutablePointer<cellmate_buffer>?
 ) -> cellmate_result {
-  unsafe BlockObject.with(block) { object throws(FaceError) in
-    guard let buffer = unsafe buffer, length > 0, direction == 0 || direction == 1 else {
-      throw FaceError(Code.argument)
-    }
-    guard let count = Int(exactly: length),
-      let segment = direction == 1
-        ? object.front.allocateForReading(count)
-        : object.front.allocateForWriting(count)
-    else { throw FaceError(Code.memory) }
-    let region = object.front.frontend.link.region
-    unsafe buffer.pointee = SharedPools.buffer(segment, region)
+  unsafe DriverObject.run(block) { object throws(FaceError) in
+    try object.requireBlock()
+    guard let buffer = unsafe buffer else { throw FaceError(Code.argument) }
+    let region = object.way.region
+    unsafe buffer.pointee = try object.way.pools.allocate(length, direction: direction, region)
     return Code.ok
   }
 }
@@ -131,17 +89,10 @@ public func cellmate_block_allocate(
 public func cellmate_block_free(
   _ block: OpaquePointer?, _ direction: Int32, _ buffer: UnsafePointer<cellmate_buffer>?
 ) -> cellmate_result {
-  unsafe BlockObject.with(block) { object throws(FaceError) in
-    let plan = object.front.frontend.link.plan
-    guard let buffer = unsafe buffer, direction == 0 || direction == 1,
-      let segment = unsafe SharedPools.segment(buffer.pointee, plan),
-      object.front.isAllocated(segment, forReading: direction == 1)
-    else { throw FaceError(Code.argument) }
-    if direction == 1 {
-      object.front.freeForReading(segment)
-    } else {
-      object.front.freeForWriting(segment)
-    }
+  unsafe DriverObject.run(block) { object throws(FaceError) in
+    try object.requireBlock()
+    guard let buffer = unsafe buffer else { throw FaceError(Code.argument) }
+    unsafe try object.way.pools.free(buffer.pointee, direction: direction)
     return Code.ok
   }
 }
@@ -151,7 +102,8 @@ public func cellmate_block_free(
 public func cellmate_block_submit(
   _ block: OpaquePointer?, _ requests: UnsafePointer<cellmate_block_request>?, _ count: UInt32
 ) -> cellmate_result {
-  unsafe BlockObject.with(block) { object throws(FaceError) in
+  unsafe DriverObject.run(block) { object throws(FaceError) in
+    try object.requireBlock()
     guard let requests = unsafe requests, count <= 1024 else { throw FaceError(Code.argument) }
     var taken: cellmate_result = 0
     for index in 0..<Int(count) {
@@ -164,28 +116,48 @@ public func cellmate_block_submit(
         break
       }
     }
-    object.front.publish()
+    object.publish()
     return taken
   }
 }
 
-extension BlockObject {
+extension DriverObject {
   fileprivate mutating func submit(_ request: cellmate_block_request) throws(FaceError) {
-    let (type, sector, token) = unsafe (request.type, request.sector, request.token)
-    guard type == 0 || type == 1 || type == 4, let kind = BlockRequestType(rawValue: type) else {
-      throw FaceError(Code.argument)
-    }
-    var data = BufferSegment.empty
-    if kind != .flush {
-      let plan = front.frontend.link.plan
-      guard let segment = unsafe SharedPools.segment(request.data, plan) else {
-        throw FaceError(Code.argument)
+    let (sector, token) = unsafe (request.sector, request.token)
+    do throws(BlockDriverError) {
+      switch unsafe request.type {
+      case BlockRequestType.flush.rawValue: try unit.block.value.driver.flush(token: token)
+      case BlockRequestType.read.rawValue:
+        let data = try unsafe segment(request.data)
+        try unit.block.value.driver.read(sector: sector, into: data, token: token)
+      case BlockRequestType.write.rawValue:
+        let data = try unsafe segment(request.data)
+        try unit.block.value.driver.write(sector: sector, from: data, token: token)
+      default: throw .badLength(0, limit: 0)
       }
-      data = segment
+    } catch { throw explain(error) }
+  }
+
+  /// A buffer of the caller's.
+  private func segment(_ buffer: cellmate_buffer) throws(BlockDriverError) -> BufferSegment {
+    guard let segment = unsafe way.pools.segment(buffer) else {
+      throw .badLength(0, limit: 0)
     }
-    do throws(BlockFrontendError) {
-      try front.submit(kind, sector: sector, data: data, token: token)
-    } catch { throw FaceError(error) }
+    return segment
+  }
+
+  private func explain(_ error: BlockDriverError) -> FaceError {
+    switch error {
+    case .full: return FaceError(Code.full)
+    case .badLength(let count, let limit):
+      guard count > limit, limit > 0 else { return FaceError(Code.argument) }
+      return .explained(
+        Code.argument, "a request has at most \(limit) bytes here; give --size \(limit)")
+    case .readOnly, .notOffered:
+      return .explained(Code.refused, "submitting a request: \(error)")
+    case .outOfRange, .queueTooSmall:
+      return .explained(Code.argument, "submitting a request: \(error)")
+    }
   }
 }
 
@@ -195,13 +167,14 @@ public func cellmate_block_take(
   _ block: OpaquePointer?, _ completions: UnsafeMutablePointer<cellmate_block_completion>?,
   _ count: UInt32
 ) -> cellmate_result {
-  unsafe BlockObject.with(block) { object throws(FaceError) in
+  unsafe DriverObject.run(block) { object throws(FaceError) in
+    try object.requireBlock()
     guard let completions = unsafe completions else { throw FaceError(Code.argument) }
-    let region = object.front.frontend.link.region
+    let region = object.way.region
     var taken = 0
-    do throws(BlockFrontendError) {
+    do throws(QueueError) {
       while taken < min(Int(count), 1024),
-        let done = try object.front.nextCompletion()
+        let done = try object.unit.block.value.driver.nextCompletion()
       {
         let isEmpty = done.data.count == 0
         let data = unsafe isEmpty ? unsafe cellmate_buffer() : SharedPools.buffer(done.data, region)
@@ -210,27 +183,46 @@ public func cellmate_block_take(
         taken += 1
       }
     } catch {
-      if taken == 0 { throw FaceError(error) }
+      if taken == 0 { throw DriverObject.broken(error) }
     }
-    if taken == 0, object.front.step() { throw FaceError(Code.link) }
+    if taken == 0 { try require(object.lookCheaply(), Code.link) }
     return cellmate_result(taken)
   }
 }
 
 /// Stated in `cellmate.h`.
 @c @implementation
-public func cellmate_block_sleep(_ block: OpaquePointer?, _ deadline: UInt64) -> cellmate_result {
-  unsafe BlockObject.with(block) { object throws(FaceError) in
-    code(object.front.sleep(until: instant(deadline)))
+public func cellmate_block_time_access(
+  _ block: OpaquePointer?, _ nanoseconds: UnsafeMutablePointer<UInt64>?
+) -> cellmate_result {
+  unsafe DriverObject.run(block) { object throws(FaceError) in
+    try object.requireBlock()
+    guard let nanoseconds = unsafe nanoseconds else { throw FaceError(Code.argument) }
+    try object.requireRunning()
+    let start = object.way.now
+    do throws(WayError) {
+      try object.way.touch()
+    } catch {
+      switch error {
+      case .lost: throw .explained(Code.link, "the back-end went away")
+      case .failed(let problem): throw problem
+      }
+    }
+    unsafe nanoseconds.pointee = object.way.now - start
+    return Code.ok
   }
 }
 
 /// Stated in `cellmate.h`.
 @c @implementation
+public func cellmate_block_sleep(_ block: OpaquePointer?, _ deadline: UInt64) -> cellmate_result {
+  unsafe cellmate_driver_sleep(block, deadline, 0)
+}
+
+/// Stated in `cellmate.h`.
+@c @implementation
 public func cellmate_block_wake(_ block: OpaquePointer?) -> cellmate_result {
-  unsafe BlockObject.peek(block) { object in
-    _ = cl_event_signal(object.wakeDescriptor)
-  }
+  unsafe cellmate_driver_wake(block)
 }
 
 /// Stated in `cellmate.h`.
@@ -238,8 +230,18 @@ public func cellmate_block_wake(_ block: OpaquePointer?) -> cellmate_result {
 public func cellmate_block_link_counters(
   _ block: OpaquePointer?, _ counters: UnsafeMutablePointer<cellmate_link_counters>?
 ) -> cellmate_result {
-  unsafe BlockObject.with(block) { object throws(FaceError) in
-    unsafe try fill(counters, object.front.frontend.link.counters)
+  unsafe DriverObject.run(block) { object throws(FaceError) in
+    if let seen = object.way.counters {
+      unsafe try fill(counters, seen)
+      return Code.ok
+    }
+    let size = MemoryLayout<cellmate_link_counters>.size
+    let result = unsafe ch_can_output(counters, size)
+    try require(result == Code.ok, result)
+    guard let counters = unsafe counters else { throw FaceError(Code.argument) }
+    var values = cellmate_link_counters()
+    values.doorbells = object.way.notificationCount
+    unsafe ch_output(counters, &values, size)
     return Code.ok
   }
 }
@@ -247,11 +249,11 @@ public func cellmate_block_link_counters(
 /// Stated in `cellmate.h`.
 @c @implementation
 public func cellmate_block_adopt(_ block: OpaquePointer?) -> cellmate_result {
-  unsafe ch_adopt(UnsafeRawPointer(block), HandleKind.block.rawValue)
+  unsafe cellmate_driver_adopt(block)
 }
 
 /// Stated in `cellmate.h`.
 @c @implementation
 public func cellmate_block_close(_ block: OpaquePointer?) -> cellmate_result {
-  unsafe BlockObject.close(block) { object in object.takeDown() }
+  unsafe cellmate_driver_close(block)
 }

@@ -221,9 +221,8 @@ extension FrontendObject {
       return false
     }
     var segments = InlineArray<64, BufferSegment>(repeating: .empty)
-    let plan = frontend.link.plan
     for index in 0..<Int(total.partialValue) {
-      guard let segment = unsafe SharedPools.segment(buffers[index], plan) else {
+      guard let segment = unsafe pools.segment(buffers[index]) else {
         if isFirst { throw FaceError(Code.argument) }
         return false
       }

@@ -6,7 +6,7 @@ enum HandleKind: UInt8 {
   case link = 1
   case backend
   case frontend
-  case block
+  case driver
   case registers
   case observer = 12
 }

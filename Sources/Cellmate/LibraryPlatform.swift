@@ -13,7 +13,7 @@ struct LibraryPlatform: Platform, ~Copyable {
   let geometry: LinkGeometry
   let vectorCount: UInt16
   let region: SharedRegion
-  /// The PCI class code of this peer's device, 24 bits; 0: none.
+  /// The PCI class code of this peer's device, 24 bits; 0 when it has none.
   let deviceClass: UInt32
   /// Signalled to end a wait; an event descriptor.
   let wakeDescriptor: Int32

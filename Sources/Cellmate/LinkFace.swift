@@ -18,8 +18,7 @@ public func cellmate_link_open(
   let text = unsafe String(cString: specification)
   do throws(FaceError) {
     if text.hasPrefix("vhost-user:"), text.utf8.count > 11 {
-      try require(side == .backEnd, Code.argument)
-      unsafe link.pointee = try LinkObject.make(socket: String(text.dropFirst(11)))
+      unsafe link.pointee = try LinkObject.make(socket: String(text.dropFirst(11)), side)
     } else {
       unsafe link.pointee = try unsafe joinLink(text, side, error)
     }

@@ -2,6 +2,7 @@ import CCellmate
 import CommandOptions
 import IVShmem
 import LinuxRuntime
+import SiemensDialect
 import VirtioTransport
 
 /// What the caller wants of a link that has been joined.
@@ -40,13 +41,13 @@ struct LinkObject: HandleObject, ~Copyable {
         isAdopted: isAdopted))
   }
 
-  /// Of a socket for a VMM.
+  /// Of a socket: for a VMM, or of a back-end.
   @inline(never)
-  static func make(socket path: String) throws(FaceError) -> OpaquePointer {
+  static func make(socket path: String, _ side: LinkSide) throws(FaceError) -> OpaquePointer {
     let memory = try ObjectMemory(MemoryLayout<LinkObject>.stride)
     return unsafe try open(
       LinkObject(
-        memory: memory, side: .backEnd, wish: .vhostUser(path: path), platform: nil, facts: nil,
+        memory: memory, side: side, wish: .vhostUser(path: path), platform: nil, facts: nil,
         isAdopted: false))
   }
 
@@ -115,6 +116,18 @@ struct LinkObject: HandleObject, ~Copyable {
       return try Self.plan(side, facts.peerID, peer, facts.geometry, placement, name)
     case .vhostUser: preconditionFailure("a socket has no platform")
     }
+  }
+
+  /// The link in the Siemens dialect, for a front-end.
+  ///
+  /// - Throws: one line that says what of the link does not fit.
+  func siemensPlan() throws(UsageError) -> SiemensPlan {
+    guard let facts else {
+      throw UsageError("vhost-user \(name): expected an ivshmem link, not a socket")
+    }
+    return try planSiemens(
+      name, own: facts.peerID, facts.geometry, configurationSize: 4096 - SiemensHeader.configuration
+    )
   }
 
   static func plan(

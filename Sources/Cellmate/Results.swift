@@ -8,6 +8,7 @@ enum Code {
   static var ok: cellmate_result { 0 }
   static var argument: cellmate_result { -1 }
   static var order: cellmate_result { -4 }
+  static var handle: cellmate_result { -3 }
   static var text: cellmate_result { -6 }
   static var memory: cellmate_result { -7 }
   static var full: cellmate_result { -8 }
@@ -23,9 +24,26 @@ enum Code {
 /// What is wrong, on its way to a result.
 struct FaceError: Error {
   let code: cellmate_result
-  init(_ code: cellmate_result) { self.code = code }
+  /// What there is to say beyond the result; empty where that says it all.
+  let text: String
+
+  init(_ code: cellmate_result) {
+    self.code = code
+    text = ""
+  }
+
+  private init(_ code: cellmate_result, _ text: String) {
+    self.code = code
+    self.text = text
+  }
+
+  /// One line: what was seen, what was expected, what to do.
+  static func explained(_ code: cellmate_result, _ text: String) -> FaceError {
+    FaceError(code, text)
+  }
 
   init(_ error: FrontendError) {
+    text = ""
     code =
       switch error {
       case .deadline: Code.deadline
@@ -48,15 +66,24 @@ func require(_ condition: Bool, _ code: cellmate_result) throws(FaceError) {
 func report(
   _ usage: UsageError, _ error: UnsafeMutablePointer<cellmate_error>?
 ) -> cellmate_result {
-  var text = usage.message
+  unsafe report(.explained(Code.text, usage.message), error)
+}
+
+/// Fills the caller's error, if there is one, and returns its result.
+@discardableResult
+func report(
+  _ problem: FaceError, _ error: UnsafeMutablePointer<cellmate_error>?
+) -> cellmate_result {
+  var text = problem.text
+  if text.isEmpty { text = unsafe String(cString: cellmate_result_text(problem.code)) }
   text.withUTF8 { bytes in
     // SAFETY: the bytes live as long as the call; the C side copies them.
     guard let base = bytes.baseAddress else { return }
     unsafe base.withMemoryRebound(to: CChar.self, capacity: bytes.count) {
-      unsafe ch_error(error, Code.text, $0, bytes.count)
+      unsafe ch_error(error, problem.code, $0, bytes.count)
     }
   }
-  return Code.text
+  return problem.code
 }
 
 /// Stated in `cellmate.h`.

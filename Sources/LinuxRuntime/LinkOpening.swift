@@ -68,26 +68,3 @@ public func explain(_ error: SimulatorPeerError, _ path: String, _ own: PeerID) 
   case .mapping(let cause): "link \(path): mapping its sections failed: \(cause.text)"
   }
 }
-
-/// Why a device of a link could not be set up, for people.
-///
-/// - Parameters:
-///   - reason: what this side says of its partner's header.
-///   - seconds: how long the back-end was waited for.
-func frontendFailure(
-  _ error: FrontendError, _ reason: LinkReason, seconds: UInt64, wanting kind: DeviceKind
-) -> ClientError {
-  if cl_stop_requested() != 0 { return .interrupted }
-  switch error {
-  case .deadline(.linkUp):
-    return .failed(
-      "no back-end answered within \(seconds) s"
-        + (reason == .none ? "; start ivshmem-backend" : "; its header is wrong: \(reason)"))
-  case .wrongDevice(let found, _):
-    return .failed("the slot holds device type \(found), not \(kind.name) (\(kind.id))")
-  case .refused(15, _): return .failed("the link has no device in this slot; see --slot")
-  case .deadline, .linkLost, .refused, .notVirtio, .missingFeatures, .featuresRefused,
-    .queueResetIncomplete, .interrupted, .platformGone:
-    return .failed("setting up the device: \(error)")
-  }
-}

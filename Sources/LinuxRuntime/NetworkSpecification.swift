@@ -1,6 +1,6 @@
-import CommandOptions
+public import CommandOptions
 public import HostResources
-import LinuxSupport
+public import LinuxSupport
 import VirtioNet
 
 /// A network device:
@@ -53,7 +53,7 @@ public struct NetworkSpecification: Equatable, Sendable {
   }
 
   /// Checks the name of a tap.
-  static func tapName(_ name: String) throws(UsageError) -> String {
+  public static func tapName(_ name: String) throws(UsageError) -> String {
     guard !name.isEmpty, name.utf8.count <= 15, !name.contains("/") else {
       throw UsageError("tap \(name): a name has 1 to 15 bytes and no slash")
     }
@@ -61,7 +61,7 @@ public struct NetworkSpecification: Equatable, Sendable {
   }
 
   /// Why a tap cannot be used, with the way out.
-  static func explain(tap error: SystemError) -> String {
+  public static func explain(tap error: SystemError) -> String {
     error.text + "; taps need /dev/net/tun and CAP_NET_ADMIN, or a tap made for this user:"
       + " ip tuntap add NAME mode tap user USER vnet_hdr"
   }
@@ -77,5 +77,17 @@ public struct NetworkSpecification: Equatable, Sendable {
       value = value << 8 | UInt64(byte)
     }
     return MACAddress(rawValue: value)
+  }
+}
+
+extension MACAddress {
+  /// The address as people write it.
+  var text: String {
+    var text = ""
+    for index in 0..<6 {
+      let byte = byte(at: index)
+      text += (index > 0 ? ":" : "") + (byte < 16 ? "0" : "") + String(byte, radix: 16)
+    }
+    return text
   }
 }

@@ -40,13 +40,3 @@ public func recogniseDialect(
     Dialect.Signs(deviceClass: deviceClass, peerState: state), side: side,
     link: specification.name)
 }
-
-/// The dialect of a link that was joined: as asked for, or as it shows itself.
-func chooseDialect(
-  _ platform: borrowing HostPlatform, _ specification: LinkSpecification, _ side: LinkSide
-) throws(UsageError) -> Dialect {
-  if let asked = specification.dialect { return asked }
-  return try recogniseDialect(
-    platform.region, platform.geometry, own: platform.peerID, deviceClass: platform.deviceClass,
-    specification, side)
-}

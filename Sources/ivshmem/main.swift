@@ -2,7 +2,7 @@
 import BoardCommands
 import CLinux
 import CommandOptions
-import LinuxRuntime
+import FrontendCommands
 import LinuxSupport
 import ToolSupport
 

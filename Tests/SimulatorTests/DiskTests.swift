@@ -1,8 +1,10 @@
 import CommandOptions
 import Foundation
+import FrontendCommands
 import LinuxRuntime
 import Simulator
 import Testing
+import ToolSupport
 import VirtioBlock
 
 /// The production front-end and back-end as processes over the production simulator: what the

@@ -1,8 +1,10 @@
 import CommandOptions
 import Foundation
+import FrontendCommands
 import LinuxRuntime
 import Simulator
 import Testing
+import ToolSupport
 import VirtioBlock
 
 /// Processes that kill themselves before one of their steps: stores to shared memory and register

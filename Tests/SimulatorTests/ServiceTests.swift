@@ -1,9 +1,11 @@
 import CLinux
 import CommandOptions
 import Foundation
+import FrontendCommands
 import Glibc
 import LinuxSupport
 import Testing
+import ToolSupport
 import VirtioBlock
 
 @testable import LinuxRuntime

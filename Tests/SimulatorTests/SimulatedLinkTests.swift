@@ -1,6 +1,7 @@
 import CLinux
 import CommandOptions
 import Foundation
+import FrontendCommands
 import HostResources
 import IVShmem
 import BackendService
@@ -10,6 +11,7 @@ import SharedMemory
 import Simulator
 import SimulatorPeer
 import Testing
+import ToolSupport
 import VirtioBlock
 
 /// A server on a thread of its own, with a folder that goes away with it.

@@ -1,8 +1,10 @@
 import CLinux
 import CommandOptions
 import Foundation
+import FrontendCommands
 import LinuxSupport
 import Testing
+import ToolSupport
 import VirtioBlock
 
 @testable import BackendService

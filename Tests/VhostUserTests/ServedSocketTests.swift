@@ -1,6 +1,7 @@
 import CLinux
 import CommandOptions
 import Foundation
+import FrontendCommands
 import LinuxSupport
 import SharedMemory
 import Testing

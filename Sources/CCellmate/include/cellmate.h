@@ -3,8 +3,8 @@
  * libcellmate: virtio between the cells of a Jailhouse system, over ivshmem-v2.
  *
  * Objects. A link is one side of an ivshmem-v2 connection. It becomes a back-end (serves devices),
- * a front-end (drives devices, from C) or a block front-end (drives a block device, requests
- * survive a restart of the back-end). Each is behind a handle; a handle that is NULL, closed or of
+ * a front-end (drives devices, from C) or a driver of the library: of a disk, a source of random
+ * numbers, a console or a network device, which survives a restart of the back-end. Each is behind a handle; a handle that is NULL, closed or of
  * another kind is CELLMATE_ERROR_HANDLE as far as that can be seen.
  *
  * Threads. A handle belongs to the thread that created it; calls from another thread are
@@ -49,7 +49,8 @@ extern "C" {
 typedef struct cellmate_link cellmate_link;
 typedef struct cellmate_backend cellmate_backend;
 typedef struct cellmate_frontend cellmate_frontend;
-typedef struct cellmate_block cellmate_block;
+typedef struct cellmate_driver cellmate_driver;
+typedef cellmate_driver cellmate_block; /* a driver that was made by cellmate_block_create */
 typedef struct cellmate_registers cellmate_registers;
 typedef struct cellmate_observer cellmate_observer;
 
@@ -173,8 +174,8 @@ enum { CELLMATE_PLACEMENT_AUTO = 0, CELLMATE_PLACEMENT_SHARED = 1, CELLMATE_PLAC
 
 /* Joins a link by its specification, as the tools do: sim:PATH, a PCI address, /dev/..., uio:BDF
  * or vfio:BDF, then [,peer=N][,other=N][,placement=shared|output][,dialect=auto|native|siemens].
- * "vhost-user:PATH" is a socket on which one device is served to a VMM, back-end only; it is made
- * when the device is added.
+ * "vhost-user:PATH" is a socket: a back-end serves one device there to a VMM, and makes it when the
+ * device is added; a front-end makes a driver of it (cellmate_block_create and its like).
  * side is CELLMATE_BACK_END or CELLMATE_FRONT_END. How the link is spoken, and whether its
  * sections are large enough, is decided when it becomes something. error may be NULL. */
 cellmate_result cellmate_link_open(
@@ -584,17 +585,68 @@ cellmate_result cellmate_frontend_adopt(cellmate_frontend *frontend);
 /* Leaves the link and frees everything. */
 cellmate_result cellmate_frontend_close(cellmate_frontend *frontend);
 
-/* ---- block front-end ------------------------------------------------------------------------ */
+/* ---- drivers -------------------------------------------------------------------------------- */
 
-/* Makes the front-end of a link with one block device; requests that are open when the back-end
- * is restarted are submitted again by the next cellmate_block_connect. depth: requests at once. The link handle is
- * used up as by cellmate_frontend_create. error may be NULL. */
+/* A driver of the library, made from a link by cellmate_block_create and its like. It speaks
+ * either dialect of an ivshmem link, or vhost-user where the link is a socket. Make it, connect
+ * it, work; whenever a call says CELLMATE_ERROR_LINK the back-end is gone or was started anew:
+ * connect again. Nothing but the functions that make a driver, connect it or say CELLMATE_ERROR_...
+ * allocates memory. What the functions of one device get as a driver of another one is
+ * CELLMATE_ERROR_HANDLE. The functions that make a driver use the link handle up as
+ * cellmate_frontend_create does; their error may be NULL. */
+
+/* Waits for the back-end, sets the device up and submits again what was not answered, until it
+ * works or deadline passes. The first time a vhost-user back-end has to be there.
+ * CELLMATE_ERROR_INTERRUPTED: a signal handler has run, or somebody woke the driver; call again to
+ * go on. */
+cellmate_result cellmate_driver_connect(cellmate_driver *driver, uint64_t deadline);
+
+/* Why the last call that failed on this driver did so, in words; other calls leave it. */
+cellmate_result cellmate_driver_error(cellmate_driver *driver, cellmate_error *error);
+
+/* Handles what the device says by itself, shows it what is new, and looks at the back-end: 2:
+ * something was handled, look again; 1: nothing moved; CELLMATE_ERROR_LINK. */
+cellmate_result cellmate_driver_step(cellmate_driver *driver);
+
+/* Looks for spin nanoseconds, then sleeps until the device has answered, the back-end goes,
+ * cellmate_driver_wake or deadline; returns CELLMATE_WAIT_... */
+cellmate_result cellmate_driver_sleep(cellmate_driver *driver, uint64_t deadline, uint64_t spin);
+
+/* Ends a sleep. Any thread, signal handlers. */
+cellmate_result cellmate_driver_wake(cellmate_driver *driver);
+
+/* The event descriptor that ends a sleep when 1 is written to it (eventfd); stays the same, and
+ * valid, as long as the driver is open. */
+cellmate_result cellmate_driver_wake_descriptor(cellmate_driver *driver);
+
+/* What was given to the driver and not yet taken by the device: requests, bytes, frames. */
+cellmate_result cellmate_driver_pending(cellmate_driver *driver);
+
+/* Counted since the driver was made; never reset. */
+typedef struct cellmate_driver_counters {
+  size_t size;
+  uint64_t notifications;  /* sent to the device */
+  uint64_t connections;    /* times the device was set up */
+  uint64_t resubmitted;    /* block: requests that went out again */
+  uint64_t slowest_set_up; /* nanoseconds from the sight of a back-end that came back until the
+                              device ran, the longest */
+} cellmate_driver_counters;
+cellmate_result cellmate_driver_count(
+    cellmate_driver *driver, cellmate_driver_counters *counters);
+
+cellmate_result cellmate_driver_adopt(cellmate_driver *driver);
+/* Leaves the link and frees everything. */
+cellmate_result cellmate_driver_close(cellmate_driver *driver);
+
+/* ---- block driver --------------------------------------------------------------------------- */
+
+/* Makes the driver of a disk; requests that are open when the back-end is restarted are submitted
+ * again by the next connect. depth: requests at once, 1 to 256. */
 cellmate_result cellmate_block_create(
     cellmate_link *link, uint32_t slot, uint32_t depth, cellmate_block **block,
     cellmate_error *error);
 
-/* Waits for the back-end and sets the device up. Call it first, and whenever a call says
- * CELLMATE_ERROR_LINK. */
+/* cellmate_driver_connect. */
 cellmate_result cellmate_block_connect(cellmate_block *block, uint64_t deadline);
 
 typedef struct cellmate_block_facts {
@@ -603,6 +655,10 @@ typedef struct cellmate_block_facts {
   uint64_t features;   /* agreed */
   uint32_t block_size; /* bytes */
   uint32_t is_read_only;
+  uint32_t size_max;    /* bytes of a request; 0: not stated */
+  uint32_t segment_max; /* 0: not stated */
+  uint32_t queue_count;
+  uint32_t is_writeback; /* 1: a write is safe only after a flush */
 } cellmate_block_facts;
 cellmate_result cellmate_block_info(cellmate_block *block, cellmate_block_facts *facts);
 
@@ -635,12 +691,147 @@ typedef struct cellmate_block_completion {
 cellmate_result cellmate_block_take(
     cellmate_block *block, cellmate_block_completion *completions, uint32_t count);
 
+/* Makes one register write that changes nothing; how long the back-end took to act on it, in
+ * nanoseconds. CELLMATE_ERROR_REFUSED where the link is not of the Siemens dialect. */
+cellmate_result cellmate_block_time_access(cellmate_block *block, uint64_t *nanoseconds);
+
+/* cellmate_driver_sleep without looking first. */
 cellmate_result cellmate_block_sleep(cellmate_block *block, uint64_t deadline);
+/* cellmate_driver_wake. */
 cellmate_result cellmate_block_wake(cellmate_block *block);
+/* Of a link that is not native the doorbells alone. */
 cellmate_result cellmate_block_link_counters(
     cellmate_block *block, cellmate_link_counters *counters);
+/* cellmate_driver_adopt and cellmate_driver_close. */
 cellmate_result cellmate_block_adopt(cellmate_block *block);
 cellmate_result cellmate_block_close(cellmate_block *block);
+
+/* ---- entropy driver ------------------------------------------------------------------------- */
+
+/* Makes the driver of a source of random numbers. depth: requests at once, 1 to 64; length: bytes
+ * of each, 1 to 65536. */
+cellmate_result cellmate_entropy_create(
+    cellmate_link *link, uint32_t slot, uint32_t depth, uint32_t length,
+    cellmate_driver **driver, cellmate_error *error);
+
+/* Copies random bytes that have come, at most length, and asks for more; returns how many, 0 when
+ * none has come yet, or CELLMATE_ERROR_LINK. How random they are is the device's word alone. */
+cellmate_result cellmate_entropy_read(cellmate_driver *driver, void *bytes, size_t length);
+
+/* ---- console driver ------------------------------------------------------------------------- */
+
+/* Makes the driver of a console with one port in use, 0 to 14, which is opened as soon as the
+ * device has it; or with none (-1), to look at all of them. */
+cellmate_result cellmate_console_create(
+    cellmate_link *link, uint32_t slot, int32_t port, cellmate_driver **driver,
+    cellmate_error *error);
+
+typedef struct cellmate_console_facts {
+  size_t size;
+  uint32_t port_count;   /* of the console, at most 15 */
+  uint32_t is_multiport; /* 0: it has one port and tells nothing of it */
+  uint32_t is_present;   /* the device has announced this port */
+  uint32_t is_console;
+  uint32_t is_open;      /* somebody is at the other end */
+  uint16_t columns;      /* 0: not known */
+  uint16_t rows;
+  char name[65]; /* as the device says: any bytes, then 0 */
+} cellmate_console_facts;
+
+/* What is known of a port now; cellmate_driver_step takes in what the device says of it. */
+cellmate_result cellmate_console_port(
+    cellmate_driver *driver, uint32_t port, cellmate_console_facts *facts);
+
+/* Copies bytes that have come at the port in use, at most length; returns how many, 0 when there
+ * are none now. What came before the back-end went can still be read. */
+cellmate_result cellmate_console_read(cellmate_driver *driver, void *bytes, size_t length);
+
+/* Takes bytes for the port in use, as many as there is room for; returns how many. While nobody is
+ * at the other end of a multiport console's port, its device drops them. */
+cellmate_result cellmate_console_write(
+    cellmate_driver *driver, const void *bytes, size_t length);
+
+/* ---- network driver ------------------------------------------------------------------------- */
+
+/* What the driver does without. */
+enum {
+  CELLMATE_WITHOUT_CHECKSUM = 1 << 0,  /* checksums left to the other side, both ways */
+  CELLMATE_WITHOUT_TSO = 1 << 1,       /* TCP frames that are not cut yet, both ways */
+  CELLMATE_WITHOUT_MERGEABLE = 1 << 2, /* received frames in several buffers */
+  CELLMATE_WITHOUT_CONTROL = 1 << 3,   /* commands, and more than one pair of queues */
+  CELLMATE_WITHOUT_UNFINISHED = 1 << 4 /* received frames with anything left undone */
+};
+
+/* Makes the driver of a network device. pairs: of queues, 1 to 8; without: CELLMATE_WITHOUT_... */
+cellmate_result cellmate_network_create(
+    cellmate_link *link, uint32_t slot, uint32_t pairs, uint32_t without,
+    cellmate_driver **driver, cellmate_error *error);
+
+typedef struct cellmate_network_facts {
+  size_t size;
+  uint64_t features; /* agreed */
+  uint8_t address[6];
+  uint8_t has_address;
+  uint8_t is_link_up;
+  uint32_t mtu;          /* bytes behind the Ethernet header */
+  uint32_t pairs;        /* of the device */
+  uint32_t pairs_in_use;
+  int32_t control_queue; /* its number; -1: none */
+  uint32_t frame_limit;  /* bytes of the largest frame, to be cut */
+  uint32_t packet_limit; /* bytes of the largest frame that is not to be cut */
+  uint32_t reserved;
+} cellmate_network_facts;
+cellmate_result cellmate_network_info(cellmate_driver *driver, cellmate_network_facts *facts);
+
+/* An Ethernet frame, 14 to 65553 bytes, and what is left undone in it, as in VIRTIO 1.4, 5.1.9. */
+typedef struct cellmate_frame {
+  void *data;
+  uint32_t length;           /* to receive: the room at data in, bytes of the frame out */
+  uint16_t pair;             /* of queues; one that is not in use stands for 0 */
+  uint8_t needs_checksum;    /* 1: over the bytes from checksum_start on */
+  uint8_t segmentation;      /* 0 none, 1 TCP over IPv4, 4 TCP over IPv6; | 0x80: ECN */
+  uint16_t checksum_start;   /* from the start of the frame */
+  uint16_t checksum_offset;  /* of its two bytes, from checksum_start */
+  uint16_t segment_size;     /* bytes of payload, at most */
+  uint16_t header_length;    /* bytes of all headers */
+} cellmate_frame;
+
+/* Copies frames to the device, in one go; returns how many there was room for. Only what was agreed
+ * may be left undone: CELLMATE_ERROR_ARGUMENT for the first frame, the end of the batch for
+ * others. */
+cellmate_result cellmate_network_send(
+    cellmate_driver *driver, const cellmate_frame *frames, uint32_t count);
+
+/* Copies received frames; returns how many. A frame for which there is less room than it needs is
+ * dropped: 65553 bytes hold every one. */
+cellmate_result cellmate_network_receive(
+    cellmate_driver *driver, cellmate_frame *frames, uint32_t count);
+
+enum {
+  CELLMATE_NETWORK_SET_PAIRS = 1,     /* how many pairs of queues are used */
+  CELLMATE_NETWORK_SET_ADDRESS = 2,   /* six bytes, the first one lowest */
+  CELLMATE_NETWORK_PROMISCUOUS = 3,   /* 0 or 1: frames for other stations */
+  CELLMATE_NETWORK_ALL_MULTICAST = 4  /* 0 or 1: frames for any group */
+};
+
+/* Gives the device a command and waits for its answer. CELLMATE_ERROR_REFUSED: it has no queue for
+ * it, or says no. A device that was set up again has forgotten its commands. */
+cellmate_result cellmate_network_command(
+    cellmate_driver *driver, uint32_t command, uint64_t argument, uint64_t deadline);
+
+/* Opens a far end for all frames of the device: "tap:NAME" (of this machine, made if missing),
+ * "socket:PATH" (a Unix stream socket with frames behind their length in four bytes, as QEMU and
+ * passt have) or "stdio" (framed the same way). Once a driver; closed with it. Then
+ * cellmate_network_send and _receive are not for the caller. */
+cellmate_result cellmate_network_bridge(
+    cellmate_driver *driver, const char *specification, cellmate_error *error);
+
+/* Carries frames both ways between the device and its far end, and gives the end the device's
+ * address, MTU and link state; bounded work, never blocks. 3: the far end does not take the address
+ * (said once); 2: the input of the far end has ended and everything is with the device; 1: frames
+ * were moved, call again; 0: sleep, the far end wakes the driver. CELLMATE_ERROR_GONE: the far end
+ * has failed. */
+cellmate_result cellmate_network_carry(cellmate_driver *driver);
 
 /* ---- register file, for hypervisors that trap ------------------------------------------------ */
 

@@ -1,8 +1,8 @@
+import CCellmate
 import CLinux
 public import CommandOptions
 import LinuxSupport
-import VirtioBlock
-import VirtioTransport
+public import ToolSupport
 
 /// `ivshmem frontend block`: drives a block device of a link from the command line.
 public struct BlockTool: Sendable {
@@ -50,78 +50,37 @@ public struct BlockTool: Sendable {
 
   /// Runs the action.
   public func run() throws(ClientError) {
-    switch place.face {
-    case .link(let link): try run(link)
-    case .vhostUser(let path):
-      try run(VhostUserBlockPath.open(path: path, depth: depth, chunk: size))
+    if action == "acknowledge" { return try acknowledge() }
+    var client = try BlockClient(place, depth: depth, chunk: size)
+    switch action {
+    case "info": info(client)
+    case "read": try read(&client)
+    case "write": try write(&client)
+    case "copy": try copy(&client)
+    default: try roundTrip(&client)
     }
-  }
-
-  private func run(_ link: LinkSpecification) throws(ClientError) {
-    let platform = try LinkBlockPath.join(link)
-    switch try dialect(of: platform, link) {
-    case .native: try run(LinkBlockPath(platform, link, slot: place.slot, depth: depth))
-    case .siemens:
-      guard place.slot == 0 else {
-        throw .usage(
-          UsageError("--slot \(place.slot): the Siemens dialect carries one device a link, 0"))
-      }
-      let path = try SiemensBlockPath.open(platform, link, depth: depth)
-      if action == "acknowledge" { return try acknowledge(path) }
-      try run(path)
-    }
-  }
-
-  private func dialect(
-    of platform: borrowing HostPlatform, _ link: LinkSpecification
-  ) throws(ClientError) -> Dialect {
-    do throws(UsageError) {
-      return try chooseDialect(platform, link, .frontEnd)
-    } catch { throw .usage(error) }
-  }
-
-  private func run(_ path: consuming some BlockPath & ~Copyable) throws(ClientError) {
-    let noisy = showsProgress
-    var client = try PathClient(
-      path, depth: depth, chunk: size, patience: place.patience
-    ) { if noisy { writeError("\nivshmem: \($0)\n") } }
-    do throws(ClientError) {
-      switch action {
-      case "info": info(client)
-      case "read": try read(&client)
-      case "write": try write(&client)
-      case "copy": try copy(&client)
-      case "acknowledge":
-        throw ClientError.usage(
-          UsageError("acknowledge: measures register writes of the Siemens dialect, no others"))
-      default: try roundTrip(&client)
-      }
-    } catch {
-      client.leave()
-      throw error
-    }
-    client.leave()
   }
 
   // MARK: Actions
 
-  private func info(_ client: borrowing PathClient<some BlockPath & ~Copyable>) {
-    let disk = client.configuration
-    let features = String(client.featureBits, radix: 16)
+  private func info(_ client: borrowing BlockClient) {
+    let disk = client.facts
+    let features = String(disk.features, radix: 16)
+    let isWriteback = disk.is_writeback != 0
     if given.has("json") {
       writeOutput(
-        "{\"bytes\":\(client.byteCount),\"blockSize\":\(disk.blockSize),"
-          + "\"queues\":\(disk.queueCount),\"segmentMax\":\(disk.segmentMax),"
-          + "\"sizeMax\":\(disk.sizeMax),\"writeback\":\(disk.isWriteback),"
+        "{\"bytes\":\(client.byteCount),\"blockSize\":\(disk.block_size),"
+          + "\"queues\":\(disk.queue_count),\"segmentMax\":\(disk.segment_max),"
+          + "\"sizeMax\":\(disk.size_max),\"writeback\":\(isWriteback),"
           + "\"features\":\"0x\(features)\"}\n")
     } else {
       writeOutput(
         """
         size        \(client.byteCount) bytes (\(disk.capacity) sectors)
-        block size  \(disk.blockSize)
-        queues      \(disk.queueCount)
-        segments    at most \(disk.segmentMax) of \(disk.sizeMax) bytes
-        write-back  \(disk.isWriteback ? "yes" : "no")
+        block size  \(disk.block_size)
+        queues      \(disk.queue_count)
+        segments    at most \(disk.segment_max) of \(disk.size_max) bytes
+        write-back  \(isWriteback ? "yes" : "no")
         features    0x\(features)
 
         """)
@@ -130,7 +89,7 @@ public struct BlockTool: Sendable {
 
   /// The range on the disk that is meant, checked against its size.
   private func range(
-    _ client: borrowing PathClient<some BlockPath & ~Copyable>, standard: UInt64? = nil
+    _ client: borrowing BlockClient, standard: UInt64? = nil
   ) throws(ClientError) -> Range<UInt64> {
     do throws(UsageError) {
       let offset = try given.number("offset", in: 0...UInt64.max, default: 0)
@@ -157,7 +116,7 @@ public struct BlockTool: Sendable {
     } catch { throw .usage(UsageError("--file \(path): \(error.text)")) }
   }
 
-  private func read(_ client: inout PathClient<some BlockPath & ~Copyable>) throws(ClientError) {
+  private func read(_ client: inout BlockClient) throws(ClientError) {
     let range = try range(client)
     // O_WRONLY | O_CREAT | O_TRUNC
     let file = try open(0o1101)
@@ -179,41 +138,45 @@ public struct BlockTool: Sendable {
     show(client.takeReport())
   }
 
-  private func write(_ client: inout PathClient<some BlockPath & ~Copyable>) throws(ClientError) {
+  private func write(_ client: inout BlockClient) throws(ClientError) {
     let file = try open(0)
     var facts = cl_file_facts()
     guard unsafe cl_file_facts_of(file.number, &facts) >= 0, facts.size % 512 == 0 else {
       throw .usage(UsageError("--file: \(facts.size) bytes, expected a multiple of 512"))
     }
     let range = try range(client, standard: facts.size)
-    var position = range.lowerBound
     var bar = ProgressBar(total: range.count64, isShown: showsProgress)
-    let size = UInt64(size)
-    try client.transfer(
-      next: { () throws(ClientError) -> TransferStep? in
-        guard position < range.upperBound else { return nil }
-        let count = min(size, range.upperBound - position)
-        defer { position += count }
-        bar.advance(count)
-        return TransferStep(type: .write, offset: position, count: Int(count))
-      },
-      fill: { (step, bytes) throws(ClientError) in
-        try load(&bytes, file.number, Int64(step.offset - range.lowerBound))
-      }, finish: { (_, _) throws(ClientError) in })
-    try flush(&client)
+    var flushed = FlushedRange(range)
+    try flushed.write(
+      to: &client, losses: { $0.recoveries },
+      write: { (client, part) throws(ClientError) in
+        bar.moveBack(to: part.lowerBound - range.lowerBound)
+        var position = part.lowerBound
+        try client.transfer(
+          next: { () throws(ClientError) -> TransferStep? in
+            guard position < part.upperBound else { return nil }
+            let count = min(UInt64(size), part.upperBound - position)
+            defer { position += count }
+            bar.advance(count)
+            return TransferStep(type: .write, offset: position, count: Int(count))
+          },
+          fill: { (step, bytes) throws(ClientError) in
+            try load(&bytes, file.number, Int64(step.offset - range.lowerBound))
+          }, finish: { (_, _) throws(ClientError) in })
+      }, flush: { (client) throws(ClientError) in try client.flush() })
     bar.end()
-    show(client.takeReport())
+    show(client.takeReport(), rewritten: flushed.rewritten)
   }
 
-  /// Copies a range of the disk to another place of the same disk, then flushes.
-  private func copy(_ client: inout PathClient<some BlockPath & ~Copyable>) throws(ClientError) {
-    let range = try range(client)
-    let target: UInt64
+  /// Where `copy` puts a range of the disk.
+  private func target(
+    _ client: borrowing BlockClient, _ range: Range<UInt64>
+  ) throws(ClientError) -> UInt64 {
     do throws(UsageError) {
       guard given.has("to") else {
         throw UsageError("--to BYTES is missing: where on the disk shall the copy go?")
       }
-      target = try given.number("to", in: 0...UInt64.max, default: 0)
+      let target = try given.number("to", in: 0...UInt64.max, default: 0)
       guard target % 512 == 0, target <= client.byteCount - range.count64 else {
         throw UsageError(
           "--to \(target): expected a multiple of 512 up to \(client.byteCount - range.count64)")
@@ -222,27 +185,38 @@ public struct BlockTool: Sendable {
         target == range.lowerBound || target >= range.upperBound
           || target + range.count64 <= range.lowerBound
       else { throw UsageError("--to \(target): the two ranges overlap") }
+      return target
     } catch { throw .usage(error) }
+  }
+
+  /// Copies a range of the disk to another place of the same disk, then flushes.
+  private func copy(_ client: inout BlockClient) throws(ClientError) {
+    let range = try range(client)
+    let target = try target(client, range)
     var bar = ProgressBar(total: range.count64, isShown: showsProgress)
     // A batch is read, then written: bounded memory, whatever the size.
     let batch = UInt64(size * depth)
-    var start = range.lowerBound
-    while start < range.upperBound {
-      let end = min(start + batch, range.upperBound)
-      var bytes = [UInt8](repeating: 0, count: Int(end - start))
-      try move(&client, .read, start..<end, at: start, &bytes)
-      try move(&client, .write, start..<end, at: target + (start - range.lowerBound), &bytes)
-      bar.advance(end - start)
-      start = end
-    }
-    try flush(&client)
+    var flushed = FlushedRange(range)
+    try flushed.write(
+      to: &client, losses: { $0.recoveries },
+      write: { (client, part) throws(ClientError) in
+        bar.moveBack(to: part.lowerBound - range.lowerBound)
+        var start = part.lowerBound
+        while start < part.upperBound {
+          let end = min(start + batch, part.upperBound)
+          var bytes = [UInt8](repeating: 0, count: Int(end - start))
+          try move(&client, .read, start..<end, at: start, &bytes)
+          try move(&client, .write, start..<end, at: target + (start - range.lowerBound), &bytes)
+          bar.advance(end - start)
+          start = end
+        }
+      }, flush: { (client) throws(ClientError) in try client.flush() })
     bar.end()
-    show(client.takeReport())
+    show(client.takeReport(), rewritten: flushed.rewritten * 2)
   }
 
   private func move(
-    _ client: inout PathClient<some BlockPath & ~Copyable>, _ type: BlockRequestType,
-    _ range: Range<UInt64>,
+    _ client: inout BlockClient, _ type: TransferKind, _ range: Range<UInt64>,
     at place: UInt64, _ bytes: inout [UInt8]
   ) throws(ClientError) {
     var position: UInt64 = 0
@@ -268,28 +242,17 @@ public struct BlockTool: Sendable {
     bytes = sink
   }
 
-  private func flush(_ client: inout PathClient<some BlockPath & ~Copyable>) throws(ClientError) {
-    var isDone = false
-    try client.transfer(
-      next: { () throws(ClientError) -> TransferStep? in
-        guard !isDone else { return nil }
-        isDone = true
-        return TransferStep(type: .flush, offset: 0, count: 0)
-      }, fill: { (_, _) throws(ClientError) in }, finish: { (_, _) throws(ClientError) in })
-  }
-
   /// One request after the other, each timed by itself.
-  private func acknowledge(_ path: consuming SiemensBlockPath) throws(ClientError) {
+  private func acknowledge() throws(ClientError) {
     let times: Int
     do throws(UsageError) {
       times = Int(try given.number("count", in: 1...10_000_000, default: 20_000))
     } catch { throw .usage(error) }
-    var tool = AcknowledgementTool(path, depth: depth, size: size)
-    try tool.run(count: times, patience: place.patience, isJSON: given.has("json"))
+    var tool = try AcknowledgementTool(place, depth: depth, size: size)
+    try tool.run(count: times, isJSON: given.has("json"))
   }
 
-  private func roundTrip(_ client: inout PathClient<some BlockPath & ~Copyable>) throws(ClientError)
-  {
+  private func roundTrip(_ client: inout BlockClient) throws(ClientError) {
     let times: Int
     do throws(UsageError) {
       times = Int(try given.number("count", in: 1...10_000_000, default: 2000))
@@ -365,19 +328,23 @@ public struct BlockTool: Sendable {
     }
   }
 
-  private func show(_ report: TransferReport) {
-    let rate = Double(report.bytes) / (Double(max(1, report.nanoseconds)) / 1e9) / 1e6
+  /// - Parameter rewritten: bytes that were moved again, because a back-end may have lost them.
+  private func show(_ report: TransferReport, rewritten: UInt64 = 0) {
+    let moved = report.bytes - rewritten
+    let rate = Double(moved) / (Double(max(1, report.nanoseconds)) / 1e9) / 1e6
     if given.has("json") {
       writeOutput(
-        "{\"bytes\":\(report.bytes),\"requests\":\(report.requests),"
+        "{\"bytes\":\(moved),\"requests\":\(report.requests),"
           + "\"nanoseconds\":\(report.nanoseconds),\"doorbells\":\(report.doorbells),"
           + "\"recoveries\":\(report.recoveries),\"resubmitted\":\(report.resubmitted),"
-          + "\"recoveredAt\":\(report.recoveredAt),\"slowestSetUp\":\(report.slowestSetUp)}\n")
+          + "\"recoveredAt\":\(report.recoveredAt),\"slowestSetUp\":\(report.slowestSetUp),"
+          + "\"rewritten\":\(rewritten)}\n")
     } else {
       writeOutput(
-        "\(report.bytes) bytes in \(report.nanoseconds / 1_000_000) ms (\(Int(rate)) MB/s),"
+        "\(moved) bytes in \(report.nanoseconds / 1_000_000) ms (\(Int(rate)) MB/s),"
           + " \(report.requests) requests, \(report.doorbells) doorbells,"
-          + " \(report.recoveries) recoveries\n")
+          + " \(report.recoveries) recoveries"
+          + (rewritten > 0 ? ", \(rewritten) bytes again\n" : "\n"))
     }
   }
 }

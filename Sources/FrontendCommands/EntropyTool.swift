@@ -1,24 +1,11 @@
+import CCellmate
 import CLinux
 public import CommandOptions
 import LinuxSupport
-import SharedMemory
-import VirtioDevice
-import VirtioEntropy
-import Virtqueue
-
-extension EntropyDriver: PathDriver {
-  static var kind: DeviceKind { DeviceKind(id: EntropyFormat.deviceID, name: "an entropy device") }
-  var wanted: FeatureSet { FeatureSet() }
-  var neededQueueSize: Int { EntropyTool.depthLimit }
-  func queues(_ features: FeatureSet, _ configuration: [UInt8]) throws(ClientError) -> [Int] { [0] }
-  mutating func take(_ queue: consuming DriverQueue, at index: Int) { attach(queue: queue) }
-  mutating func begin(_ features: FeatureSet) { ask() }
-  mutating func end() { detachQueue() }
-  mutating func publishAll() -> UInt32 { publish() ? 1 : 0 }
-}
+public import ToolSupport
 
 /// `ivshmem frontend entropy`: random bytes of a back-end on standard output.
-public struct EntropyTool: DeviceTool, Sendable {
+public struct EntropyTool: Sendable {
   /// The options of the tool.
   public static let options =
     FrontendPlace.options + [
@@ -32,7 +19,7 @@ public struct EntropyTool: DeviceTool, Sendable {
   static var depthLimit: Int { 64 }
   private static var lineLength: Int { 32 }
 
-  let place: FrontendPlace
+  private let place: FrontendPlace
   private let count: UInt64
   private let depth: Int
   private let size: Int
@@ -58,66 +45,48 @@ public struct EntropyTool: DeviceTool, Sendable {
 
   /// Writes the bytes.
   public func run() throws(ClientError) {
-    try open()
-  }
-
-  var memoryBytes: Int { depth * size }
-
-  func drive(_ path: consuming some DevicePath & ~Copyable) throws(ClientError) {
-    var path = path
-    guard let memory = path.allocate(depth * size, .fromDevice) else { throw .noRoom }
-    var arena = PrivateMemory.arena(16 << 10)
-    guard
-      let driver = EntropyDriver(depth: depth, memory: memory, region: path.region, arena: &arena)
-    else { preconditionFailure("16 KiB hold the books") }
-    var client = DeviceClient(path, driver, place)
-    do throws(ClientError) {
-      try client.start()
-      try copy(&client)
-    } catch {
-      client.leave()
-      throw error
+    var driver = unsafe try LibraryDriver(place) { link, driver, error in
+      unsafe cellmate_entropy_create(
+        link, place.slot, UInt32(depth), UInt32(size), driver, error)
     }
-    client.leave()
+    try driver.start()
+    try copy(&driver)
   }
 
-  private func copy(
-    _ client: inout DeviceClient<some DevicePath & ~Copyable, EntropyDriver>
-  ) throws(ClientError) {
+  private func copy(_ driver: inout LibraryDriver) throws(ClientError) {
     let started = cl_monotonic_ns()
     var bar = ProgressBar(total: count, isShown: place.isNoisy && count >= 1 << 20)
     var bytes = [UInt8](repeating: 0, count: 4096)
     var done: UInt64 = 0
     while done < count {
       let room = Int(min(UInt64(bytes.count), count - done))
-      let got = try read(&client, &bytes, room)
-      guard got > 0 else {
-        if client.isLost() { try client.recover() } else { try client.wait() }
+      guard let got = try read(driver, &bytes, room) else {
+        try driver.recover()
         continue
       }
-      try put(bytes[..<got], at: done, client.wakeDescriptor)
+      guard got > 0 else {
+        try driver.wait()
+        continue
+      }
+      try put(bytes[..<got], at: done, driver.wakeDescriptor)
       done += UInt64(got)
       bar.advance(UInt64(got))
     }
     bar.end()
     show(
-      nanoseconds: cl_monotonic_ns() - started, doorbells: client.notificationCount,
-      recoveries: client.recoveries)
+      nanoseconds: cl_monotonic_ns() - started, doorbells: driver.counters.notifications,
+      recoveries: driver.recoveries)
   }
 
+  /// Reads what has come; `nil` when the back-end has gone.
   private func read(
-    _ client: inout DeviceClient<some DevicePath & ~Copyable, EntropyDriver>,
-    _ bytes: inout [UInt8], _ room: Int
-  ) throws(ClientError) -> Int {
-    var span = bytes.mutableSpan
-    var part = span._mutatingExtracting(0..<room)
-    let got: Int
-    do throws(QueueError) {
-      got = try client.driver.read(into: &part)
-    } catch { throw .failed("the back-end broke a rule of the queue: \(error)") }
-    client.driver.ask()
-    client.publish()
-    return got
+    _ driver: borrowing LibraryDriver, _ bytes: inout [UInt8], _ room: Int
+  ) throws(ClientError) -> Int? {
+    let handle = unsafe driver.handle
+    let result = unsafe bytes.withUnsafeMutableBytes { bytes in
+      unsafe cellmate_entropy_read(handle, bytes.baseAddress, room)
+    }
+    return result == LibraryResult.linkLost ? nil : try driver.checked(result)
   }
 
   // MARK: Results

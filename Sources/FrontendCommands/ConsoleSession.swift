@@ -1,11 +1,8 @@
+import CCellmate
 import CLinux
 import CommandOptions
-import HostResources
 import LinuxSupport
-import SharedMemory
-import VirtioConsole
-import VirtioDevice
-import Virtqueue
+import ToolSupport
 
 /// Moves bytes between a port and this terminal, or standard input and output.
 ///
@@ -15,12 +12,13 @@ struct ConsoleSession: ~Copyable {
   private let linger: UInt64
   private let isNoisy: Bool
   private let isInteractive: Bool
-  private var terminal: LinuxConsoleHost
+  private let terminal: Terminal
   private let outgoing = ByteBuffer()
   private let incoming = ByteBuffer()
   private let spare = ByteBuffer()
   private var lastInput = cl_monotonic_ns()
-  private var lastSize = ConsoleSize.unknown
+  private var lastColumns: UInt16 = 0
+  private var lastRows: UInt16 = 0
   /// What was told about the other end; nothing before the first answer was due.
   private var wasOpen: Bool?
   private let answerDue = cl_monotonic_ns() + 300_000_000
@@ -29,12 +27,11 @@ struct ConsoleSession: ~Copyable {
   init(
     _ port: Int, wake: Int32, _ place: FrontendPlace, _ linger: UInt64
   ) throws(ClientError) {
-    let terminal: LinuxConsoleHost
-    do throws(ConsoleHostError) {
-      terminal = try LinuxConsoleHost(
-        [ConsolePortOptions(end: .stdio)], wakeDescriptor: wake, log: { _ in })
-    } catch { throw .usage(UsageError("standard input and output: \(error)")) }
-    let isInteractive = terminal.hasSize
+    let terminal: Terminal
+    do throws(SystemError) {
+      terminal = try Terminal(wakeDescriptor: wake)
+    } catch { throw .usage(UsageError("standard input and output: stdio: \(error.text)")) }
+    let isInteractive = terminal.isInteractive
     self.terminal = terminal
     self.port = port
     self.linger = linger
@@ -45,31 +42,26 @@ struct ConsoleSession: ~Copyable {
 
   /// Runs to the end of the input, Ctrl-] or a signal.
   mutating func run(
-    _ client: inout DeviceClient<some DevicePath & ~Copyable, ConsolePortDriver>
+    _ client: inout LibraryDriver
   ) throws(ClientError) {
     do throws(ClientError) {
       while !(try isDone(&client)) { try turn(&client) }
     } catch {
-      guard case .interrupted = error, terminal.hasEscaped(port: 0) else { throw error }
+      guard case .interrupted = error, terminal.hasEscaped else { throw error }
     }
   }
 
-  private mutating func turn(
-    _ client: inout DeviceClient<some DevicePath & ~Copyable, ConsolePortDriver>
-  ) throws(ClientError) {
-    _ = terminal.takeEvents()
-    var hasMoved = false
-    do throws(QueueError) {
-      hasMoved = try client.driver.console.step()
-      if try takeIn(&client) { hasMoved = true }
-      if try sendOut(&client) { hasMoved = true }
-    } catch { throw .failed("the back-end broke a rule of the queue: \(error)") }
-    client.publish()
-    tellChanges(client)
-    guard terminal.isOpen(port: 0) else { throw .failed("standard output is gone") }
+  private mutating func turn(_ client: inout LibraryDriver) throws(ClientError) {
+    terminal.takeEvents()
+    let stepped = try client.step()
+    var hasMoved = stepped == true
+    let isOpen = try tellChanges(client)
+    if try takeIn(client) { hasMoved = true }
+    if try sendOut(client, isOpen: isOpen) { hasMoved = true }
+    guard terminal.isOpen else { throw .failed("standard output is gone") }
     if hasMoved { return }
     // What the device had delivered before it went has been taken.
-    guard client.isLost() else { return try client.wait(until: nextLook) }
+    guard stepped == nil else { return try client.wait(until: nextLook) }
     if incoming.isEmpty { try client.recover() } else { try client.waitForWake() }
   }
 
@@ -81,47 +73,47 @@ struct ConsoleSession: ~Copyable {
 
   /// When the session ends if nothing comes.
   private var deadline: UInt64? {
-    terminal.hasInputEnded(port: 0) ? lastInput + linger : nil
+    terminal.hasInputEnded ? lastInput + linger : nil
   }
 
-  private func isDone(
-    _ client: inout DeviceClient<some DevicePath & ~Copyable, ConsolePortDriver>
-  ) throws(ClientError) -> Bool {
+  private func isDone(_ client: inout LibraryDriver) throws(ClientError) -> Bool {
     guard let deadline, outgoing.isEmpty, incoming.isEmpty else { return false }
-    do throws(QueueError) {
-      guard try client.driver.console.unsentCount(port: port) == 0 else { return false }
-    } catch { throw .failed("the back-end broke a rule of the queue: \(error)") }
+    guard try client.pending == 0 else { return false }
     return cl_monotonic_ns() >= deadline
   }
 
   // MARK: Bytes
 
   /// From the port to standard output.
-  private mutating func takeIn(
-    _ client: inout DeviceClient<some DevicePath & ~Copyable, ConsolePortDriver>
-  ) throws(QueueError) -> Bool {
+  private mutating func takeIn(_ client: borrowing LibraryDriver) throws(ClientError) -> Bool {
     if incoming.isEmpty {
-      try incoming.fill { (bytes) throws(QueueError) in
-        try client.driver.console.read(port: port, into: &bytes)
+      let handle = unsafe client.handle
+      let result = incoming.fill { bytes in
+        unsafe bytes.withUnsafeMutableBytes { bytes in
+          unsafe cellmate_console_read(handle, bytes.baseAddress, bytes.count)
+        }
       }
+      try client.checked(result)
     }
     guard !incoming.isEmpty else { return false }
     lastInput = cl_monotonic_ns()
-    return incoming.drain { bytes in
-      if case .taken(let count) = terminal.write(port: 0, bytes) { count } else { 0 }
-    }
+    return incoming.drain { bytes in terminal.write(bytes) } > 0
   }
 
   /// From standard input to the port.
   private mutating func sendOut(
-    _ client: inout DeviceClient<some DevicePath & ~Copyable, ConsolePortDriver>
-  ) throws(QueueError) -> Bool {
+    _ client: borrowing LibraryDriver, isOpen: Bool
+  ) throws(ClientError) -> Bool {
     readTerminal()
     // What is sent while nobody is there would be dropped.
-    guard !outgoing.isEmpty, client.driver.console.isHostOpen(port: port) else { return false }
-    return try outgoing.drain { (bytes) throws(QueueError) in
-      try client.driver.console.write(port: port, bytes)
+    guard !outgoing.isEmpty, isOpen else { return false }
+    let handle = unsafe client.handle
+    let result = outgoing.drain { bytes in
+      unsafe bytes.withUnsafeBytes { bytes in
+        unsafe cellmate_console_write(handle, bytes.baseAddress, bytes.count)
+      }
     }
+    return try client.checked(result) > 0
   }
 
   /// Reads what has come. A terminal is read even when there is no room, so that Ctrl-] is seen:
@@ -129,28 +121,31 @@ struct ConsoleSession: ~Copyable {
   private mutating func readTerminal() {
     guard outgoing.isEmpty || isInteractive else { return }
     let buffer = outgoing.isFull ? spare : outgoing
-    let got = buffer.fill { bytes in terminal.read(port: 0, into: &bytes) }
+    let got = buffer.fill { bytes in Int32(terminal.read(into: &bytes)) }
     spare.clear()
     if got > 0 { lastInput = cl_monotonic_ns() }
   }
 
   // MARK: What people are told
 
+  /// Tells what is new of the port; whether somebody is at its other end.
   private mutating func tellChanges(
-    _ client: borrowing DeviceClient<some DevicePath & ~Copyable, ConsolePortDriver>
-  ) {
-    let size = port == 0 ? client.consoleSize : client.driver.console.size(port: port)
-    if size != lastSize {
-      lastSize = size
-      say("the console is \(size.columns)x\(size.rows)")
+    _ client: borrowing LibraryDriver
+  ) throws(ClientError) -> Bool {
+    let facts = try client.consolePort(port)
+    if facts.columns != lastColumns || facts.rows != lastRows {
+      lastColumns = facts.columns
+      lastRows = facts.rows
+      say("the console is \(facts.columns)x\(facts.rows)")
     }
-    let isOpen = client.driver.console.isHostOpen(port: port)
+    let isOpen = facts.is_open != 0
     guard isOpen != wasOpen, isOpen || wasOpen != nil || cl_monotonic_ns() >= answerDue else {
-      return
+      return isOpen
     }
     defer { wasOpen = isOpen }
-    if isOpen, wasOpen == nil { return }
+    if isOpen, wasOpen == nil { return isOpen }
     say(isOpen ? "somebody is at the other end" : "nobody is at the other end")
+    return isOpen
   }
 
   private func say(_ text: String) { if isNoisy { writeError("ivshmem: \(text)\n") } }
@@ -170,11 +165,9 @@ private final class ByteBuffer {
     end = 0
   }
 
-  /// Adds what `read` puts into the free space; returns how much.
+  /// Adds what `read` puts into the free space; returns how much, or what it fails with, below 0.
   @discardableResult
-  func fill<Failure: Error>(
-    _ read: (inout MutableSpan<UInt8>) throws(Failure) -> Int
-  ) throws(Failure) -> Int {
+  func fill(_ read: (inout MutableSpan<UInt8>) -> Int32) -> Int32 {
     if isEmpty { clear() }
     // Moved out and back: a span may not borrow from an object that others can change.
     var taken = bytes
@@ -182,18 +175,17 @@ private final class ByteBuffer {
     defer { bytes = taken }
     var span = taken.mutableSpan
     var room = span._mutatingExtracting(end..<span.count)
-    let count = try read(&room)
-    end += count
+    let count = read(&room)
+    end += Int(max(count, 0))
     return count
   }
 
-  /// Gives what is there to `write`, which says how much it took; whether it took anything.
-  func drain<Failure: Error>(
-    _ write: (Span<UInt8>) throws(Failure) -> Int
-  ) throws(Failure) -> Bool {
+  /// Gives what is there to `write`, which says how much it took; returns that, or what it fails
+  /// with, below 0.
+  func drain(_ write: (Span<UInt8>) -> Int32) -> Int32 {
     let taken = bytes
-    let count = try write(taken.span.extracting(start..<end))
-    start += count
-    return count > 0
+    let count = write(taken.span.extracting(start..<end))
+    start += Int(max(count, 0))
+    return count
   }
 }

@@ -1,13 +1,10 @@
 import CommandOptions
+import LinkFormat
+import LinkNames
+import LinuxSupport
 
 /// What every front-end tool is told about its device: where it is and how long it is waited for.
 struct FrontendPlace: Sendable {
-  /// Where the device is.
-  enum Face: Equatable, Sendable {
-    case link(LinkSpecification)
-    case vhostUser(String)
-  }
-
   /// The options.
   static let options = [
     OptionSpecification("link", LinkSpecification.placeholder, LinkSpecification.placeHelp),
@@ -22,12 +19,14 @@ struct FrontendPlace: Sendable {
     OptionSpecification("help", "this text"),
   ]
 
-  /// The link or socket.
-  let face: Face
+  /// The link or socket, as the library names it.
+  let link: String
   /// Which device of the link.
-  let slot: Int
+  let slot: UInt32
   /// How long a missing back-end is waited for, in nanoseconds.
   let patience: UInt64
+  /// Takes what people are told meanwhile.
+  let progress: @Sendable (String) -> Void
   /// Whether progress is told.
   let isNoisy: Bool
 
@@ -39,15 +38,41 @@ struct FrontendPlace: Sendable {
       if let name = given.value("dialect") {
         link.dialect = try Dialect.parse(name, option: "--dialect")
       }
-      face = .link(link)
-    case (nil, let path?): face = .vhostUser(path)
+      self.link = link.whole
+    case (nil, let path?): link = "vhost-user:\(path)"
     case (nil, nil):
       throw UsageError(
         "--link PLACE or --vhost-user PATH is missing: which device? See --help")
     default: throw UsageError("--link and --vhost-user: a device is behind one of them, not both")
     }
-    slot = Int(try given.number("slot", in: 0...7, default: 0))
+    slot = UInt32(try given.number("slot", in: 0...7, default: 0))
     patience = try given.number("patience", in: 1...86400, default: 30) * 1_000_000_000
-    isNoisy = !given.has("quiet")
+    let isNoisy = !given.has("quiet")
+    self.isNoisy = isNoisy
+    progress = { if isNoisy { writeError("\nivshmem: \($0)\n") } }
+  }
+
+  /// States a place.
+  init(
+    _ link: LinkSpecification, slot: Int, patience: UInt64,
+    progress: @escaping @Sendable (String) -> Void
+  ) {
+    self.link = link.whole
+    self.slot = UInt32(slot)
+    self.patience = patience
+    self.progress = progress
+    isNoisy = true
+  }
+}
+
+extension LinkSpecification {
+  /// All of it, as one text.
+  var whole: String {
+    var whole = text
+    if let peer { whole += ",peer=\(peer.rawValue)" }
+    if let other { whole += ",other=\(other.rawValue)" }
+    if let placement { whole += ",placement=\(placement)" }
+    if let dialect { whole += ",dialect=\(dialect.rawValue)" }
+    return whole
   }
 }

@@ -1,10 +1,8 @@
+import CCellmate
 import CLinux
 import CommandOptions
 import LinuxSupport
-import SharedMemory
-import VirtioDevice
-import VirtioNet
-import Virtqueue
+import ToolSupport
 
 /// Numbered frames from one front-end to another: what is lost is sent again, so that everything
 /// arrives whole and in order, whatever happens to the back-end meanwhile.
@@ -13,10 +11,12 @@ struct TrafficSession: ~Copyable {
   private let place: FrontendPlace
   private let isJSON: Bool
   private var commands: NetworkCommands
-  private let frame = HeldFrame().bytes
-  private let answer = HeldFrame().bytes
+  private let incoming = FrameBatch(count: 32)
+  private let outgoing: FrameBatch
+  /// The number of the first frame in it.
+  private var outgoingStart: UInt64 = 0
+  private let answer = FrameBatch(count: 1, size: 64)
   private var result = TrafficResult()
-  private var pair = 0
 
   /// How long an acknowledgement is waited for before everything behind the last one goes again.
   private static var repetition: UInt64 { 50_000_000 }
@@ -25,6 +25,7 @@ struct TrafficSession: ~Copyable {
 
   init(_ plan: TrafficPlan, _ place: FrontendPlace, _ commands: NetworkCommands, isJSON: Bool) {
     self.plan = plan
+    outgoing = FrameBatch(count: 32, size: plan.size)
     self.place = place
     self.commands = commands
     self.isJSON = isJSON
@@ -34,69 +35,48 @@ struct TrafficSession: ~Copyable {
 
   /// The next frame of the traffic; `nil` when there is none now.
   private mutating func take(
-    _ client: inout DeviceClient<some DevicePath & ~Copyable, NetworkPortDriver>
+    _ client: inout LibraryDriver
   ) throws(ClientError) -> (frame: TrafficFrame, count: Int)? {
-    let pairs = client.driver.pairs
-    var silent = 0
-    // Bounded by what the device may have returned.
-    while silent < pairs {
-      var offload = FrameOffload()
-      let count: Int
-      let pair = pair
-      do throws(QueueError) {
-        count = try frame.withMutableSpan(0..<NetFormat.frameLimit) { (span) throws(QueueError) in
-          try client.driver.net.receive(into: &span, &offload, pair: pair)
-        }
-      } catch { throw .failed("the back-end broke a rule of the queue: \(error)") }
-      guard count > 0 else {
-        silent += 1
-        self.pair = (pair + 1) % pairs
-        continue
+    while true {
+      if incoming.isEmpty {
+        guard try incoming.receive(client) else { return nil }
       }
-      silent = 0
       var isCorrupt = false
-      let found = frame.withSpan(0..<count) { TrafficFrame($0, isCorrupt: &isCorrupt) }
+      let (found, count) = incoming.takeNext { bytes in
+        (TrafficFrame(bytes, isCorrupt: &isCorrupt), bytes.count)
+      }
       if let found { return (found, count) }
       if isCorrupt { result.corrupt += 1 } else { result.strangers += 1 }
     }
-    return nil
-  }
-
-  private func put(
-    _ frame: PrivateTable<UInt8>, _ count: Int, pair: Int,
-    _ client: inout DeviceClient<some DevicePath & ~Copyable, NetworkPortDriver>
-  ) throws(ClientError) -> Bool {
-    do throws(QueueError) {
-      return try frame.withSpan(0..<count) { (bytes) throws(QueueError) in
-        try client.driver.net.send(bytes, pair: pair)
-      }
-    } catch { throw .failed("the back-end broke a rule of the queue: \(error)") }
   }
 
   /// Sleeps until something comes or `deadline`; a device that went away is set up again.
   private mutating func rest(
-    _ client: inout DeviceClient<some DevicePath & ~Copyable, NetworkPortDriver>,
+    _ client: inout LibraryDriver,
     until deadline: UInt64?
   ) throws(ClientError) {
-    guard client.isLost() else { return try client.wait(until: deadline) }
+    guard try client.step() == nil else { return try client.wait(until: deadline) }
+    incoming.clear()
+    outgoing.clear()
     try client.recover()
     try commands.run(&client, patience: place.patience)
   }
 
   private func ownAddress(
-    _ client: borrowing DeviceClient<some DevicePath & ~Copyable, NetworkPortDriver>
-  ) throws(ClientError) -> MACAddress {
-    guard let address = commands.address ?? client.driver.configuration.address else {
+    _ client: borrowing LibraryDriver
+  ) throws(ClientError) -> EtherAddress {
+    if let address = commands.address { return address }
+    guard let address = try client.networkFacts().ownAddress else {
       throw .failed("the device has no address; give --address")
     }
     return address
   }
 
   private mutating func show(
-    _ client: borrowing DeviceClient<some DevicePath & ~Copyable, NetworkPortDriver>,
+    _ client: borrowing LibraryDriver,
     isSender: Bool
   ) {
-    result.doorbells = client.notificationCount
+    result.doorbells = client.counters.notifications
     result.recoveries = client.recoveries
     writeOutput(isJSON ? result.json(isSender: isSender) : result.text(isSender: isSender))
   }
@@ -105,9 +85,9 @@ struct TrafficSession: ~Copyable {
 
   /// Sends all frames.
   mutating func send(
-    _ client: inout DeviceClient<some DevicePath & ~Copyable, NetworkPortDriver>
+    _ client: inout LibraryDriver
   ) throws(ClientError) {
-    let limit = client.driver.packetLimit
+    let limit = Int(try client.networkFacts().packet_limit)
     guard plan.size <= limit else {
       throw .usage(
         UsageError(
@@ -123,12 +103,11 @@ struct TrafficSession: ~Copyable {
     while flow.acknowledged < plan.count {
       let before = flow.acknowledged
       let hasSent = try sendWindow(&flow, source, &client)
-      client.publish()
       try takeAnswers(&flow, &client)
       let now = cl_monotonic_ns()
       if flow.acknowledged > before { progress = now }
       if plan.window == 0 {
-        flow.acknowledged = try flow.next - UInt64(unsent(&client))
+        flow.acknowledged = try flow.next - UInt64(client.pending)
         if flow.acknowledged > before || hasSent { continue }
         try rest(&client, until: nil)
         continue
@@ -142,6 +121,7 @@ struct TrafficSession: ~Copyable {
         result.repeated += flow.next - flow.acknowledged
         flow.next = flow.acknowledged
         flow.isRepeating = true
+        outgoing.clear()
         continue
       }
       try rest(&client, until: flow.sentAt + Self.repetition)
@@ -161,47 +141,55 @@ struct TrafficSession: ~Copyable {
     var acknowledged: UInt64 = 0
     /// The first frame that was never sent.
     var fresh: UInt64 = 0
+    /// The first frame that the digest does not know.
+    var digested: UInt64 = 0
     var sentAt: UInt64 = 0
     var isRepeating = false
   }
 
-  private func unsent(
-    _ client: inout DeviceClient<some DevicePath & ~Copyable, NetworkPortDriver>
-  ) throws(ClientError) -> Int {
-    do throws(QueueError) {
-      return try client.driver.net.unsentCount()
-    } catch { throw .failed("the back-end broke a rule of the queue: \(error)") }
-  }
-
   private mutating func sendWindow(
-    _ flow: inout Flow, _ source: MACAddress,
-    _ client: inout DeviceClient<some DevicePath & ~Copyable, NetworkPortDriver>
+    _ flow: inout Flow, _ source: EtherAddress,
+    _ client: inout LibraryDriver
   ) throws(ClientError) -> Bool {
     let end =
       plan.window == 0
       ? min(plan.count, flow.next + 64) : min(plan.count, flow.acknowledged + plan.window)
     let half = max(1, plan.window / 2)
+    let pairs = UInt64(try client.networkFacts().pairs_in_use)
     var hasSent = false
     while flow.next < end {
-      var flags: UInt8 = plan.isEdges ? TrafficFrame.isEdges : 0
-      if plan.window == 0 {
-        flags |= TrafficFrame.isLoose
-      } else if flow.isRepeating || flow.next + 1 == plan.count || (flow.next + 1) % half == 0 {
-        flags |= TrafficFrame.isAcknowledgementWanted
+      // What there was no room for goes first, as it is, unless it has arrived meanwhile.
+      let first = flow.next
+      if outgoingStart != first { outgoing.clear() }
+      outgoingStart = first
+      while !outgoing.isFull, first + UInt64(outgoing.count) < end {
+        let number = first + UInt64(outgoing.count)
+        var flags: UInt8 = plan.isEdges ? TrafficFrame.isEdges : 0
+        if plan.window == 0 {
+          flags |= TrafficFrame.isLoose
+        } else if flow.isRepeating && number == first || number + 1 == plan.count
+          || (number + 1) % half == 0
+        {
+          flags |= TrafficFrame.isAcknowledgementWanted
+        }
+        var data = TrafficFrame(
+          .data, flags: flags, run: flow.run, sequence: number, source: source)
+        let target = plan.target
+        // A few frames in a row stay on one pair: between pairs there is no order.
+        let digest = outgoing.add(plan.size, pair: UInt16(number / 64 % pairs)) { bytes in
+          data.write(to: target, &bytes)
+        }
+        if number == flow.digested {
+          flow.digested += 1
+          result.digest ^= digest
+        }
       }
-      var data = TrafficFrame(
-        .data, flags: flags, run: flow.run, sequence: flow.next, source: source)
-      let target = plan.target
-      let digest = frame.withMutableSpan(0..<plan.size) { data.write(to: target, &$0) }
-      // A few frames in a row stay on one pair: between pairs there is no order.
-      let pair = Int(flow.next / 64 % UInt64(client.driver.pairs))
-      guard try put(frame, plan.size, pair: pair, &client) else { break }
+      let sent = try outgoing.send(client)
+      guard sent > 0 else { break }
       flow.sentAt = cl_monotonic_ns()
-      if flow.next == flow.fresh {
-        flow.fresh += 1
-        result.digest ^= digest
-      }
-      flow.next += 1
+      flow.next += UInt64(sent)
+      outgoingStart = flow.next
+      flow.fresh = max(flow.fresh, flow.next)
       flow.isRepeating = false
       hasSent = true
     }
@@ -209,7 +197,7 @@ struct TrafficSession: ~Copyable {
   }
 
   private mutating func takeAnswers(
-    _ flow: inout Flow, _ client: inout DeviceClient<some DevicePath & ~Copyable, NetworkPortDriver>
+    _ flow: inout Flow, _ client: inout LibraryDriver
   ) throws(ClientError) {
     while let (found, _) = try take(&client) {
       guard found.kind == .acknowledgement, found.run == flow.run, found.sequence <= flow.fresh
@@ -228,7 +216,7 @@ struct TrafficSession: ~Copyable {
 
   /// Receives all frames of one sender.
   mutating func receive(
-    _ client: inout DeviceClient<some DevicePath & ~Copyable, NetworkPortDriver>
+    _ client: inout LibraryDriver
   ) throws(ClientError) {
     let own = try ownAddress(client)
     var run: UInt32?
@@ -262,7 +250,6 @@ struct TrafficSession: ~Copyable {
         }
         if isAnswerDue { try acknowledge(found, own, expected, &client) }
       }
-      client.publish()
       let isDone = run != nil && expected >= plan.count
       let now = cl_monotonic_ns()
       if isDone, now >= last + Self.linger { break }
@@ -277,14 +264,14 @@ struct TrafficSession: ~Copyable {
   }
 
   private mutating func acknowledge(
-    _ found: TrafficFrame, _ own: MACAddress, _ expected: UInt64,
-    _ client: inout DeviceClient<some DevicePath & ~Copyable, NetworkPortDriver>
+    _ found: TrafficFrame, _ own: EtherAddress, _ expected: UInt64,
+    _ client: inout LibraryDriver
   ) throws(ClientError) {
     var frame = TrafficFrame(
       .acknowledgement, flags: 0, run: found.run, sequence: expected, source: own)
-    answer.withMutableSpan(0..<60) { _ = frame.write(to: found.source, &$0) }
+    answer.clear()
+    answer.add(60, pair: 0) { bytes in _ = frame.write(to: found.source, &bytes) }
     // When there is no room the sender asks again.
-    _ = try put(answer, 60, pair: 0, &client)
-    client.publish()
+    _ = try answer.send(client)
   }
 }

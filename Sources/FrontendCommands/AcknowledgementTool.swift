@@ -1,23 +1,28 @@
+import CCellmate
 import CLinux
 import CommandOptions
 import LinuxSupport
-import VirtioBlock
-import Virtqueue
+import ToolSupport
 
 /// `ivshmem frontend block acknowledge`: how long a register write of the Siemens dialect takes
 /// while requests are in flight. A guest's processor spins for so long.
+@safe
 struct AcknowledgementTool: ~Copyable {
-  private var path: SiemensBlockPath
+  private var driver: LibraryDriver
   private let depth: Int
   private let size: Int
-  private var buffers: [BufferSegment] = []
+  private let blocks: UInt64
+  private var buffers: [cellmate_buffer] = unsafe []
   private var isOpen: [Bool]
   private var random: UInt64 = 1
   private var requests = 0
 
-  /// Takes over a path; nothing is set up yet.
-  init(_ path: consuming SiemensBlockPath, depth: Int, size: Int) {
-    self.path = path
+  /// Opens the place and sets the device up.
+  init(_ place: FrontendPlace, depth: Int, size: Int) throws(ClientError) {
+    var driver = try BlockClient.makeDriver(place, depth)
+    try driver.start()
+    blocks = max(1, try BlockClient.facts(driver).capacity * 512 / UInt64(size))
+    self.driver = driver
     self.depth = depth
     self.size = size
     isOpen = [Bool](repeating: false, count: depth)
@@ -25,45 +30,62 @@ struct AcknowledgementTool: ~Copyable {
 
   /// Measures `count` register writes, each with `depth` reads of `size` bytes in flight, and
   /// prints the distribution.
-  mutating func run(
-    count: Int, patience: UInt64, isJSON: Bool
-  ) throws(ClientError) {
-    try path.connect(until: cl_monotonic_ns() + patience)
+  mutating func run(count: Int, isJSON: Bool) throws(ClientError) {
+    // Says whether there is anything to measure before the buffers are made.
+    _ = try timeAccess()
     for _ in 0..<depth {
-      guard let buffer = path.allocateForReading(size) else {
+      var buffer = unsafe cellmate_buffer()
+      guard
+        unsafe cellmate_block_allocate(
+          driver.handle, Int32(CELLMATE_FOR_DEVICE_TO_WRITE), UInt64(size), &buffer) == 0
+      else {
         throw .usage(UsageError("the link's memory cannot hold \(depth) requests of \(size) bytes"))
       }
-      buffers.append(buffer)
+      unsafe buffers.append(buffer)
     }
     var samples: [UInt64] = []
     samples.reserveCapacity(count)
     for _ in 0..<count {
       try fill()
-      samples.append(try path.timeTransaction())
+      samples.append(try timeAccess())
       try collect()
     }
     while isOpen.contains(true) { try collect() }
-    path.leave()
     show(samples.sorted(), isJSON)
   }
 
+  private func timeAccess() throws(ClientError) -> UInt64 {
+    var nanoseconds: UInt64 = 0
+    let result = unsafe cellmate_block_time_access(driver.handle, &nanoseconds)
+    guard result != LibraryResult.refused else {
+      throw .usage(
+        UsageError("acknowledge: measures register writes of the Siemens dialect, no others"))
+    }
+    try driver.checked(result)
+    return nanoseconds
+  }
+
   private mutating func fill() throws(ClientError) {
-    let blocks = max(1, path.configuration.capacity * 512 / UInt64(size))
     for index in 0..<depth where !isOpen[index] {
       random = random &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
-      try path.submit(
-        .read, sector: random >> 33 % blocks * UInt64(size / 512), data: buffers[index],
-        token: UInt32(index))
+      var request = unsafe cellmate_block_request()
+      unsafe request.type = TransferKind.read.rawValue
+      unsafe request.token = UInt32(index)
+      unsafe request.sector = random >> 33 % blocks * UInt64(size / 512)
+      unsafe request.data = buffers[index]
+      try driver.checked(unsafe cellmate_block_submit(driver.handle, &request, 1))
       isOpen[index] = true
       requests += 1
     }
-    path.publish()
   }
 
   private mutating func collect() throws(ClientError) {
-    while let done = try path.nextCompletion() {
-      guard done.status == .ok else { throw .failed("a read failed; see the back-end's log") }
-      isOpen[Int(done.token)] = false
+    var done = unsafe cellmate_block_completion()
+    while try driver.checked(unsafe cellmate_block_take(driver.handle, &done, 1)) > 0 {
+      guard unsafe done.status == 0 else {
+        throw .failed("a read failed; see the back-end's log")
+      }
+      isOpen[unsafe Int(done.token)] = false
     }
   }
 

@@ -1,10 +1,9 @@
 import CommandOptions
-import VirtioNet
 
 /// What `send` sends.
 struct TrafficPlan: Sendable {
-  let target: MACAddress
-  let source: MACAddress?
+  let target: EtherAddress
+  let source: EtherAddress?
   let count: UInt64
   let size: Int
   /// Frames that may be unacknowledged; 0 when nobody acknowledges.
@@ -17,7 +16,8 @@ struct TrafficPlan: Sendable {
     target = try NetworkTool.address(given, "to") ?? .broadcast
     source = try NetworkTool.address(given, "from")
     count = try given.number("count", in: 1...(1 << 40), default: 1000)
-    let limit = UInt64(NetFormat.frameLimit - NetFormat.tagSize)
+    // The largest IP packet behind an Ethernet header.
+    let limit = UInt64(65535 + 14)
     size = Int(
       try given.number("size", in: UInt64(TrafficFrame.headerSize)...limit, default: 1514))
     window = try given.number("window", in: 0...4096, default: 32)
@@ -47,9 +47,9 @@ struct TrafficFrame {
   var sequence: UInt64
   /// Of the whole frame, as it was sent.
   private(set) var digest: UInt64 = 0
-  let source: MACAddress
+  let source: EtherAddress
 
-  init(_ kind: Kind, flags: UInt8, run: UInt32, sequence: UInt64, source: MACAddress) {
+  init(_ kind: Kind, flags: UInt8, run: UInt32, sequence: UInt64, source: EtherAddress) {
     self.kind = kind
     self.flags = flags
     self.run = run
@@ -67,7 +67,7 @@ struct TrafficFrame {
     isCorrupt = false
     guard bytes.count >= Self.headerSize, number(12, 2) == 0x88b5, number(14, 4) == Self.magic
     else { return nil }
-    source = MACAddress(bytes, at: 6)
+    source = EtherAddress(bytes, at: 6)
     flags = bytes[19]
     run = UInt32(number(20, 4))
     sequence = number(24, 8)
@@ -82,7 +82,7 @@ struct TrafficFrame {
   }
 
   /// Writes the frame over all of `bytes`; its digest.
-  mutating func write(to target: MACAddress, _ bytes: inout MutableSpan<UInt8>) -> UInt64 {
+  mutating func write(to target: EtherAddress, _ bytes: inout MutableSpan<UInt8>) -> UInt64 {
     func put(_ value: UInt64, _ start: Int, _ count: Int) {
       for index in 0..<count {
         bytes[start + index] = UInt8(truncatingIfNeeded: value >> UInt64(8 * (count - 1 - index)))

@@ -1,14 +1,11 @@
+import CCellmate
 import CLinux
 public import CommandOptions
-import HostResources
 import LinuxSupport
-import SharedMemory
-import VirtioDevice
-import VirtioNet
-import Virtqueue
+public import ToolSupport
 
 /// `ivshmem frontend network`: drives a network device from the command line.
-public struct NetworkTool: DeviceTool, Sendable {
+public struct NetworkTool: Sendable {
   /// What the tool can do.
   public static let actions = "info, bridge, send, receive"
 
@@ -34,14 +31,14 @@ public struct NetworkTool: DeviceTool, Sendable {
       OptionSpecification("json", "info, send, receive: the result as one JSON object"),
     ] + FrontendPlace.lastOptions
 
-  let place: FrontendPlace
+  private let place: FrontendPlace
   private let action: String
-  private let end: FrameEnd.Kind?
+  private let end: String?
   private let traffic: TrafficPlan
-  private let address: MACAddress?
+  private let address: EtherAddress?
   private let takesOwn: Bool
   private let pairs: Int
-  private let withheld: FeatureSet
+  private let withheld: UInt32
   private let isJSON: Bool
 
   /// Checks the command line; nothing is opened yet.
@@ -58,18 +55,18 @@ public struct NetworkTool: DeviceTool, Sendable {
     pairs = Int(try given.number("pairs", in: 1...8, default: 1))
     withheld = try Self.withheld(given.value("without") ?? "")
     isJSON = given.has("json")
-    guard address == nil && !takesOwn || !withheld.contains(.netControl) else {
+    guard address == nil && !takesOwn || withheld & Self.withoutControl == 0 else {
       throw UsageError("--address and --own need the control queue; leave --without control out")
     }
   }
 
   private static func end(
     _ action: String, _ given: CommandOptions
-  ) throws(UsageError) -> FrameEnd.Kind? {
-    var ends: [FrameEnd.Kind] = []
-    if let name = given.value("tap") { ends.append(.tap(try NetworkSpecification.tapName(name))) }
-    if let path = given.value("socket") { ends.append(.socket(path)) }
-    if given.has("stdio") { ends.append(.stdio) }
+  ) throws(UsageError) -> String? {
+    var ends: [String] = []
+    if let name = given.value("tap") { ends.append("tap:" + (try tapName(name))) }
+    if let path = given.value("socket") { ends.append("socket:" + path) }
+    if given.has("stdio") { ends.append("stdio") }
     guard action == "bridge" else {
       guard ends.isEmpty else {
         throw UsageError("\(action): --tap, --socket and --stdio go with bridge")
@@ -82,26 +79,34 @@ public struct NetworkTool: DeviceTool, Sendable {
     return ends[0]
   }
 
+  /// Checks the name of a tap.
+  private static func tapName(_ name: String) throws(UsageError) -> String {
+    guard !name.isEmpty, name.utf8.count <= 15, !name.contains("/") else {
+      throw UsageError("tap \(name): a name has 1 to 15 bytes and no slash")
+    }
+    return name
+  }
+
   static func address(
     _ given: CommandOptions, _ option: String
-  ) throws(UsageError) -> MACAddress? {
+  ) throws(UsageError) -> EtherAddress? {
     guard let text = given.value(option) else { return nil }
-    guard let address = NetworkSpecification.address(text) else {
+    guard let address = EtherAddress(text) else {
       throw UsageError("--\(option) \(text): expected an address as 02:00:00:00:00:01")
     }
     return address
   }
 
-  private static func withheld(_ list: String) throws(UsageError) -> FeatureSet {
-    var result = FeatureSet()
-    let cut = FeatureSet.netHostTCP4.union(.netHostTCP6).union(.netGuestTCP4).union(.netGuestTCP6)
-      .union(.netHostECN).union(.netGuestECN)
+  private static var withoutControl: UInt32 { UInt32(CELLMATE_WITHOUT_CONTROL) }
+
+  private static func withheld(_ list: String) throws(UsageError) -> UInt32 {
+    var result: UInt32 = 0
     for name in list.split(separator: ",") {
       switch name {
-      case "checksum": result = result.union(cut).union(.netChecksum).union(.netGuestChecksum)
-      case "tso": result = result.union(cut)
-      case "mergeable": result = result.union(.netMergeable)
-      case "control": result = result.union(.netControl).union(.netQueuePairs)
+      case "checksum": result |= UInt32(CELLMATE_WITHOUT_CHECKSUM)
+      case "tso": result |= UInt32(CELLMATE_WITHOUT_TSO)
+      case "mergeable": result |= UInt32(CELLMATE_WITHOUT_MERGEABLE)
+      case "control": result |= withoutControl
       default:
         throw UsageError(
           "--without \(name): expected some of checksum, tso, mergeable, control")
@@ -111,78 +116,55 @@ public struct NetworkTool: DeviceTool, Sendable {
   }
 
   /// Runs the action.
-  public func run() throws(ClientError) { try open() }
-
-  var memoryBytes: Int { NetworkPortDriver.memoryBytes(pairs: pairs) }
+  public func run() throws(ClientError) {
+    var driver = unsafe try LibraryDriver(place) { link, driver, error in
+      unsafe cellmate_network_create(
+        link, place.slot, UInt32(pairs), refused, driver, error)
+    }
+    try driver.start()
+    var commands = NetworkCommands(address: address, takesOwn: takesOwn)
+    try commands.run(&driver, patience: place.patience)
+    switch action {
+    case "info": info(try driver.networkFacts())
+    case "bridge":
+      guard let end else { preconditionFailure("a bridge has a far end") }
+      var session = try BridgeSession(end, place, commands, driver)
+      try session.run(&driver)
+    default:
+      var session = TrafficSession(traffic, place, commands, isJSON: isJSON)
+      if action == "send" { try session.send(&driver) } else { try session.receive(&driver) }
+    }
+  }
 
   /// What may not be left undone in frames that another end cannot finish.
-  private var refused: FeatureSet {
-    if case .tap = end { return withheld }
-    let guest = FeatureSet.netGuestChecksum.union(.netGuestTCP4).union(.netGuestTCP6)
-    return withheld.union(guest).union(.netGuestECN)
+  private var refused: UInt32 {
+    if let end, end.hasPrefix("tap:") { return withheld }
+    return withheld | UInt32(CELLMATE_WITHOUT_UNFINISHED)
   }
 
-  func drive(_ path: consuming some DevicePath & ~Copyable) throws(ClientError) {
-    var path = path
-    let driver = try NetworkPortDriver(pairs: pairs, without: refused, &path)
-    var client = DeviceClient(path, driver, place)
-    do throws(ClientError) {
-      try client.start()
-      var commands = NetworkCommands(address: address, takesOwn: takesOwn)
-      try commands.run(&client, patience: place.patience)
-      switch action {
-      case "info": info(client)
-      case "bridge":
-        var session = try BridgeSession(end, place, commands, wake: client.wakeDescriptor)
-        try session.run(&client)
-      default:
-        var session = TrafficSession(traffic, place, commands, isJSON: isJSON)
-        if action == "send" { try session.send(&client) } else { try session.receive(&client) }
-      }
-    } catch {
-      client.leave()
-      throw error
-    }
-    client.leave()
-  }
-
-  private func info(
-    _ client: borrowing DeviceClient<some DevicePath & ~Copyable, NetworkPortDriver>
-  ) {
-    let now = NetConfiguration(client.configuration.span, features: client.features)
-    let address = now.address.map { $0.text } ?? "none"
-    let features = String(client.features.rawValue, radix: 16)
-    let control = client.driver.controlIndex.map { "\($0)" }
+  private func info(_ now: cellmate_network_facts) {
+    let address = now.ownAddress.map { $0.text } ?? "none"
+    let features = String(now.features, radix: 16)
+    let control = now.control_queue < 0 ? nil : "\(now.control_queue)"
+    let isUp = now.is_link_up != 0
     if isJSON {
       writeOutput(
-        "{\"address\":\"\(address)\",\"linkUp\":\(now.isLinkUp),\"mtu\":\(now.mtu),"
-          + "\"pairs\":\(now.pairs),\"pairsInUse\":\(client.driver.pairs),"
-          + "\"controlQueue\":\(control ?? "null"),\"frameLimit\":\(client.driver.frameLimit),"
+        "{\"address\":\"\(address)\",\"linkUp\":\(isUp),\"mtu\":\(now.mtu),"
+          + "\"pairs\":\(now.pairs),\"pairsInUse\":\(now.pairs_in_use),"
+          + "\"controlQueue\":\(control ?? "null"),\"frameLimit\":\(now.frame_limit),"
           + "\"features\":\"0x\(features)\"}\n")
     } else {
       writeOutput(
         """
         address     \(address)
-        link        \(now.isLinkUp ? "up" : "down")
+        link        \(isUp ? "up" : "down")
         MTU         \(now.mtu)
-        pairs       \(client.driver.pairs) of \(now.pairs) in use
+        pairs       \(now.pairs_in_use) of \(now.pairs) in use
         control     \(control.map { "queue \($0)" } ?? "no queue")
-        frames      up to \(client.driver.frameLimit) bytes
+        frames      up to \(now.frame_limit) bytes
         features    0x\(features)
 
         """)
     }
-  }
-}
-
-extension MACAddress {
-  /// The address as people write it.
-  var text: String {
-    var text = ""
-    for index in 0..<6 {
-      let byte = byte(at: index)
-      text += (index > 0 ? ":" : "") + (byte < 16 ? "0" : "") + String(byte, radix: 16)
-    }
-    return text
   }
 }

@@ -33,6 +33,11 @@ struct ProgressBar {
     }
   }
 
+  /// What was done behind `position` is to be done again.
+  mutating func moveBack(to position: UInt64) {
+    done = min(done, position)
+  }
+
   func end() {
     if isShown, isTerminal, total > 0 { writeError("\n") }
   }

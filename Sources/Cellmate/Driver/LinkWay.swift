@@ -1,0 +1,142 @@
+import CCellmate
+import DeviceRuntime
+import IVShmem
+import LinuxRuntime
+import SharedMemory
+import VirtioDevice
+import VirtioTransport
+import Virtqueue
+
+/// A device of a native link.
+struct LinkWay: ~Copyable {
+  private var frontend: Frontend<LibraryPlatform>
+  private let slot: Int
+  /// What this side may tell the device of the memory.
+  let access: AccessMap
+  private var isConnected = false
+  /// What the device had announced when its configuration was read last.
+  private var changeCount: UInt32 = 0
+
+  /// Takes over a link that was joined.
+  init(_ native: consuming NativeLink<LibraryPlatform>, slot: Int) {
+    guard
+      let access = AccessMap(
+        region: native.region, readable: native.plan.whole, writable: native.plan.driverPool)
+    else { preconditionFailure("the plan's ranges lie inside the region") }
+    self.access = access
+    self.slot = slot
+    frontend = Frontend(link: native)
+    frontend.start()
+  }
+
+  var region: SharedRegion { frontend.link.region }
+  var counters: LinkCounters { frontend.link.counters }
+  var wakeDescriptor: Int32 { frontend.link.platform.wakeDescriptor }
+  var now: UInt64 { frontend.link.platform.now().nanoseconds }
+
+  mutating func negotiate(
+    _ kind: DeviceKind, wanted: FeatureSet, until deadline: UInt64
+  ) throws(WayError) -> FeatureSet {
+    isConnected = false
+    let start = now
+    do throws(FrontendError) {
+      try frontend.waitForLink(until: Instant(nanoseconds: deadline))
+      let agreed = try frontend.negotiate(slot: slot, deviceID: kind.id, wanted: wanted)
+      changeCount = frontend.changeCount(slot: slot)
+      return agreed
+    } catch {
+      if case .linkLost = error { throw .lost }
+      let seconds = (deadline - min(deadline, start)) / 1_000_000_000
+      throw .failed(Self.explain(error, frontend.link.reason, seconds: seconds, wanting: kind))
+    }
+  }
+
+  /// Why a device could not be set up, for people.
+  ///
+  /// - Parameters:
+  ///   - reason: what this side says of its partner's header.
+  ///   - seconds: how long the back-end was waited for.
+  private static func explain(
+    _ error: FrontendError, _ reason: LinkReason, seconds: UInt64, wanting kind: DeviceKind
+  ) -> FaceError {
+    let text =
+      switch error {
+      case .deadline(.linkUp):
+        "no back-end answered within \(seconds) s"
+          + (reason == .none ? "; start ivshmem-backend" : "; its header is wrong: \(reason)")
+      case .wrongDevice(let found, _):
+        "the slot holds device type \(found), not \(kind.name) (\(kind.id))"
+      case .refused(15, _): "the link has no device in this slot; see --slot"
+      case .deadline, .linkLost, .refused, .notVirtio, .missingFeatures, .featuresRefused,
+        .queueResetIncomplete, .interrupted, .platformGone:
+        "setting up the device: \(error)"
+      }
+    return .explained(FaceError(error).code, text)
+  }
+
+  private func failed(_ error: FrontendError) -> WayError {
+    if case .linkLost = error { return .lost }
+    return .failed(.explained(FaceError(error).code, "setting up the device: \(error)"))
+  }
+
+  mutating func configuration(into bytes: inout MutableSpan<UInt8>) throws(WayError) {
+    let count = frontend.changeCount(slot: slot)
+    do throws(FrontendError) {
+      try frontend.configuration(slot: slot, into: &bytes)
+    } catch { throw failed(error) }
+    changeCount = count
+  }
+
+  /// Fails unless the device's queue `index` may be of this size.
+  mutating func requireRoom(_ index: Int, _ size: QueueSize) throws(WayError) {
+    do throws(FrontendError) {
+      let limit = try frontend.maximumQueueSize(slot: slot, queue: index)
+      guard limit >= UInt32(size.rawValue) else {
+        throw .refused(limit, register: MMIORegister.queueSizeMax.rawValue)
+      }
+    } catch { throw failed(error) }
+  }
+
+  mutating func enableQueue(_ index: Int, _ ring: QueueConfiguration) throws(WayError) {
+    do throws(FrontendError) {
+      try frontend.enableQueue(slot: slot, queue: index, ring)
+    } catch { throw failed(error) }
+  }
+
+  mutating func start() throws(WayError) {
+    do throws(FrontendError) {
+      try frontend.startDevice(slot: slot)
+    } catch { throw failed(error) }
+    isConnected = true
+  }
+
+  mutating func notify(queue: Int) { frontend.notify(slot: slot, queue: queue) }
+
+  mutating func look() -> WayNews {
+    switch frontend.step() {
+    case .none, .up: break
+    case .peerStarted, .down: isConnected = false
+    }
+    guard isConnected else { return .lost }
+    guard frontend.changeCount(slot: slot) != changeCount else { return .nothing }
+    if frontend.needsReset(slot: slot) {
+      isConnected = false
+      return .lost
+    }
+    return .configuration
+  }
+
+  mutating func prepareToSleep() { frontend.link.prepareToSleep() }
+  mutating func stayAwake() { frontend.link.stayAwake() }
+  mutating func sleep(until deadline: Instant?) -> WaitOutcome {
+    frontend.link.sleep(until: deadline)
+  }
+
+  mutating func waitForBackend(until deadline: UInt64) throws(FaceError) {
+    do throws(FrontendError) {
+      try frontend.waitForLink(until: Instant(nanoseconds: deadline))
+    } catch { throw .explained(FaceError(error).code, "the back-end did not come back") }
+  }
+
+  mutating func leave() { frontend.leave() }
+}
