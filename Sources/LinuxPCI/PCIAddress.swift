@@ -43,8 +43,13 @@ public struct PCIAddress: Equatable, Comparable, Sendable, CustomStringConvertib
   }
 }
 
-/// A number in hexadecimal with at least `width` digits.
+/// A number, not below 0 and of at most 64 bits, in hexadecimal with at least `width` digits.
 public func hexText(_ value: some BinaryInteger, width: Int = 1) -> String {
+  hexDigits(UInt64(truncatingIfNeeded: value), width)
+}
+
+@inline(never)
+private func hexDigits(_ value: UInt64, _ width: Int) -> String {
   let digits = String(value, radix: 16)
   return String(repeating: "0", count: max(0, width - digits.utf8.count)) + digits
 }

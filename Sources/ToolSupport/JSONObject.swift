@@ -8,28 +8,40 @@ public struct JSONObject {
   /// The whole object.
   public var text: String { "{" + body + "}" }
 
+  // A program adds hundreds of keys: each is a call.
+
   /// Adds something that is JSON already.
+  @inline(never)
   public mutating func add(_ key: String, json: String) {
     if !body.isEmpty { body += "," }
     body += "\"\(key)\":\(json)"
   }
 
   /// Adds a string, or null.
+  @inline(never)
   public mutating func add(_ key: String, _ value: String?) {
     add(key, json: value.map { quoted($0) } ?? "null")
   }
 
   /// Adds a number, or null.
   public mutating func add(_ key: String, number value: (some BinaryInteger)?) {
-    add(key, json: value.map { "\($0)" } ?? "null")
+    guard let value else { return add(key, json: "null") }
+    add(key, number: UInt64(truncatingIfNeeded: value.magnitude), isNegative: value < 0)
+  }
+
+  @inline(never)
+  private mutating func add(_ key: String, number: UInt64, isNegative: Bool) {
+    add(key, json: isNegative ? "-\(number)" : "\(number)")
   }
 
   /// Adds a truth, or null.
+  @inline(never)
   public mutating func add(_ key: String, flag value: Bool?) {
     add(key, json: value.map { $0 ? "true" : "false" } ?? "null")
   }
 
   /// Adds a list of things that are JSON already.
+  @inline(never)
   public mutating func add(_ key: String, list: [String]) {
     add(key, json: "[" + list.joined(separator: ",") + "]")
   }
@@ -41,6 +53,7 @@ public struct JSONObject {
 }
 
 /// Columns of text, each as wide as its widest entry; the last one is not filled up.
+@inline(never)
 public func columns(_ rows: [[String]], gap: Int = 2) -> String {
   var widths: [Int] = []
   for row in rows {
@@ -74,9 +87,17 @@ public func sizeText(_ bytes: UInt64) -> String {
 }
 
 /// A number of JSON: hexadecimal text with 0x, as everywhere where people compare with registers.
-public func hexadecimal(_ value: some BinaryInteger) -> String { "0x" + String(value, radix: 16) }
+///
+/// - Parameter value: not below 0, and of at most 64 bits.
+public func hexadecimal(_ value: some BinaryInteger) -> String {
+  hexadecimalText(UInt64(truncatingIfNeeded: value))
+}
+
+@inline(never)
+private func hexadecimalText(_ value: UInt64) -> String { "0x" + String(value, radix: 16) }
 
 /// A string of JSON (RFC 8259), with its quotes.
+@inline(never)
 public func quoted(_ text: String) -> String {
   var result: [UInt8] = [34]
   let digits = Array("0123456789abcdef".utf8)
