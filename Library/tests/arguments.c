@@ -53,6 +53,26 @@ static void links(void) {
   path[sizeof path - 1] = 0;
   SAME(cellmate_link_open(path, CELLMATE_FRONT_END, &link, &error), CELLMATE_ERROR_TEXT);
   SAME(error.text[sizeof error.text - 1], 0);
+  /* One line, whatever is quoted in it, and no half of a character at its end. */
+  SAME(cellmate_link_open("rub\nb\tish\x7f", CELLMATE_FRONT_END, &link, &error),
+       CELLMATE_ERROR_TEXT);
+  TRUE(strstr(error.text, "rub?b?ish?") != NULL);
+  for (size_t shift = 0; shift < 3; shift++) {
+    size_t length = 5 + shift;
+    memset(path, 'x', length);
+    while (length + 3 < sizeof path) {
+      memcpy(path + length, "\xe2\x82\xac", 3);
+      length += 3;
+    }
+    path[length] = 0;
+    SAME(cellmate_link_open(path, CELLMATE_FRONT_END, &link, &error), CELLMATE_ERROR_TEXT);
+    size_t end = strlen(error.text);
+    SAME(strcmp(error.text + end - 3, "..."), 0);
+    /* The last byte before the dots ends a character of three bytes, or is ASCII. */
+    unsigned char *last = (unsigned char *)error.text + end - 4;
+    TRUE(*last < 0x80 || ((last[0] & 0xc0) == 0x80 && (last[-1] & 0xc0) == 0x80 &&
+                          last[-2] == 0xe2));
+  }
 }
 
 static void platforms(void) {

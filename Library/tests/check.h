@@ -28,6 +28,7 @@ extern int failures;
 void test_arguments(void);
 void test_registers(void);
 void test_raw(void);
+void test_adversary(void);
 void test_service(void);
 void test_link(void);
 void test_restart(void);

@@ -24,6 +24,7 @@ int main(int count, char **words) {
   } tests[] = {{"arguments", test_arguments},
                {"registers", test_registers},
                {"raw", test_raw},
+               {"adversary", test_adversary},
                {"link", test_link},
                {"restart", test_restart},
                {"threads", test_threads},

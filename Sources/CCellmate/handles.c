@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "cellmate.h"
 
@@ -17,28 +18,42 @@ struct entry {
   void *object;
 };
 
-static struct entry entries[CH_ENTRIES];
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+// All of it is wiped in a child of fork(): there every handle is unknown, and nobody holds the lock.
+struct table {
+  pthread_mutex_t lock;  // zeroes are PTHREAD_MUTEX_INITIALIZER
+  struct entry entries[CH_ENTRIES];
+};
+static struct table *table;
+
+__attribute__((constructor)) static void ch_begin(void) {
+  void *memory = ch_memory(sizeof(struct table));
+  if (!memory) return;
+  madvise(memory, sizeof(struct table), MADV_WIPEONFORK);
+  table = memory;
+}
 
 static struct entry *find(const void *handle, uint8_t kind) {
   uintptr_t number = (uintptr_t)handle;
   if ((number & 15) != 8) return NULL;
   uintptr_t index = number >> 4 & 0xfff;
-  if (index >= CH_ENTRIES) return NULL;
-  struct entry *entry = &entries[index];
+  if (index >= CH_ENTRIES || !table) return NULL;
+  struct entry *entry = &table->entries[index];
   uint32_t life = __atomic_load_n(&entry->life, __ATOMIC_ACQUIRE);
   if (life != number >> 16 || !(life & 1) || entry->kind != kind) return NULL;
   return entry;
 }
 
-static struct entry *known(const void *handle) { return &entries[(uintptr_t)handle >> 4 & 0xfff]; }
+static struct entry *known(const void *handle) { return &table->entries[(uintptr_t)handle >> 4 & 0xfff]; }
 
 void *ch_open(uint8_t kind, void *object) {
   void *handle = NULL;
-  pthread_mutex_lock(&lock);
+  if (!table) return NULL;
+  pthread_mutex_lock(&table->lock);
   for (uintptr_t index = 0; index < CH_ENTRIES && !handle; index++) {
-    struct entry *entry = &entries[index];
+    struct entry *entry = &table->entries[index];
     if (entry->life & 1) continue;
+    // Not the numbers that a process had before fork().
+    if (entry->life == 0) entry->life = (uint32_t)getpid() << 8;
     // 16 bits on a 32-bit machine, 32 on others: a handle is taken for a later one only after that
     // many lives of its entry.
     uint32_t life = (entry->life + 1) & (uint32_t)(UINTPTR_MAX >> 16);
@@ -49,7 +64,7 @@ void *ch_open(uint8_t kind, void *object) {
     __atomic_store_n(&entry->life, life, __ATOMIC_RELEASE);
     handle = (void *)((uintptr_t)life << 16 | index << 4 | 8);
   }
-  pthread_mutex_unlock(&lock);
+  pthread_mutex_unlock(&table->lock);
   return handle;
 }
 
@@ -86,11 +101,11 @@ int32_t ch_adopt(const void *handle, uint8_t kind) {
 
 void ch_close(const void *handle) {
   struct entry *entry = known(handle);
-  pthread_mutex_lock(&lock);
+  pthread_mutex_lock(&table->lock);
   entry->entered = 0;
   entry->object = NULL;
   __atomic_store_n(&entry->life, entry->life + 1, __ATOMIC_RELEASE);
-  pthread_mutex_unlock(&lock);
+  pthread_mutex_unlock(&table->lock);
 }
 
 // ---- structures and memory -----------------------------------------------------------------------
@@ -124,9 +139,16 @@ void ch_error(void *error, int32_t result, const char *text, size_t length) {
   if (!out || out->size != sizeof *out) return;
   out->result = result;
   size_t room = sizeof out->text - 1;
-  size_t count = length < room ? length : room;
-  memcpy(out->text, text, count);
-  if (length > room) memcpy(out->text + room - 3, "...", 3);
+  size_t count = length < room ? length : room - 3;
+  // Not in the middle of a character of UTF-8.
+  while (length > room && count > 0 && (text[count] & 0xc0) == 0x80) count--;
+  // It stays one line, whatever is quoted in it.
+  for (size_t at = 0; at < count; at++)
+    out->text[at] = (unsigned char)text[at] < ' ' || text[at] == 0x7f ? '?' : text[at];
+  if (length > room) {
+    memcpy(out->text + count, "...", 3);
+    count += 3;
+  }
   out->text[count] = 0;
 }
 

@@ -22,6 +22,8 @@ struct LibraryPlatform: Platform, ~Copyable {
   /// In a place of its own: an optional that cannot be copied can only be moved out and back.
   private let host: UnsafeMutablePointer<HostPlatform>?
   private let callbacks: cellmate_platform
+  /// Random numbers that were asked for.
+  private var randomCount: UInt64 = 0
 
   /// One of Linux' own.
   init(_ host: consuming HostPlatform) {
@@ -149,6 +151,9 @@ struct LibraryPlatform: Platform, ~Copyable {
 
   mutating func randomNumber() -> UInt64 {
     if let host = unsafe host { return unsafe host.pointee.randomNumber() }
-    return unsafe callbacks.random(callbacks.context)
+    // A caller whose numbers repeat, or are all 0, must not stop the link: epochs differ anyway.
+    randomCount &+= 0x9e37_79b9_7f4a_7c15
+    let mixed = unsafe callbacks.random(callbacks.context) ^ randomCount
+    return (mixed ^ mixed >> 31) &* 0xbf58_476d_1ce4_e5b9
   }
 }

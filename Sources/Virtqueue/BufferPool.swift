@@ -56,8 +56,9 @@ public struct BufferPool: ~Copyable {
 
   /// Allocates `count` bytes, aligned to the block size; `nil` when no run is free.
   public mutating func allocate(_ count: Int) -> BufferSegment? {
+    // Compared before it is rounded up: a caller may ask for the largest number there is.
+    guard count > 0, count <= freeBlocks * blockSize else { return nil }
     let need = (count + blockSize - 1) / blockSize
-    guard count > 0, need <= freeBlocks else { return nil }
     guard let first = run(of: need, in: hint..<states.count) ?? run(of: need, in: 0..<states.count)
     else { return nil }
     // The first block remembers the length of the run, the others that they belong to one.

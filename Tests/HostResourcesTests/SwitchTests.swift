@@ -165,6 +165,7 @@ struct FarEnd: ~Copyable {
     // The first address stays the port's, and comes back with a reset.
     #expect(TestPort.make(owner, 2) == nil && TestPort.make(owner, 20) == nil)
     #expect(free.setAddress(free.address) && free.send(to: fixed.address))
+    owner.finish()
   }
 
   @Test func theOperatorTakesALinkAway() throws {

@@ -89,6 +89,11 @@ import Virtqueue
       return
     }
     let free = pool.freeBlocks
+    // A number that cannot be rounded up is too much, not our end.
+    for count in [Int.max, Int.max - 510, free * 512 + 1, 0, -1, Int.min] {
+      let got = pool.allocate(count)
+      #expect(got == nil)
+    }
     var held: [BufferSegment] = []
     for _ in 0..<5_000 {
       if dice.below(2) == 0, let got = pool.allocate(1 + dice.below(4000)) {

@@ -13,6 +13,9 @@
  * threads at the same time. cellmate_..._wake and cellmate_backend_stop may be called from any
  * thread and from signal handlers, as long as the handle is not being closed.
  *
+ * Processes. A child of fork() has no handles of its parent: CELLMATE_ERROR_HANDLE. It may open its
+ * own.
+ *
  * Reentrancy. A callback may call the functions whose comment says "from callbacks", nothing else
  * with the same handle: CELLMATE_ERROR_ORDER.
  *
