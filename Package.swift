@@ -175,11 +175,10 @@ let programs: [Target] = [
   .target(
     name: "LinuxRuntime",
     dependencies: [
-      "CLinux", "CService", "CommandOptions", "LinuxSupport", "SharedMemory", "IVShmem",
-      "Virtqueue", "VirtioDevice", "VirtioTransport", "VirtioBlock", "VirtioEntropy",
-      "VirtioConsole", "VirtioNet", "DeviceRuntime", "SiemensDialect", "SimulatorPeer",
-      "HostResources", "VhostUser", "LinuxPCI", "LinuxUIO", "LinuxVFIO", "Supervision",
-      "LinkNames", "ToolSupport",
+      "CommandOptions", "LinuxSupport", "SharedMemory", "IVShmem", "Virtqueue", "VirtioDevice",
+      "VirtioTransport", "VirtioBlock", "VirtioEntropy", "VirtioConsole", "VirtioNet",
+      "DeviceRuntime", "SiemensDialect", "SimulatorPeer", "HostResources", "VhostUser",
+      "LinuxPCI", "LinuxUIO", "LinuxVFIO", "LinkNames", "ToolSupport",
     ],
     swiftSettings: strict),
   .target(

@@ -138,6 +138,16 @@ void test_block(const char *image) {
   SAME(cellmate_block_info(block, &facts), CELLMATE_OK);
   SAME(facts.capacity, (uint64_t)UNITS * UNIT / 512);
   SAME(facts.is_read_only, 0);
+  SAME(facts.is_writeback, 1);
+  SAME(facts.queue_count, 1);
+  uint64_t time = 0;
+  SAME(cellmate_block_time_access(block, NULL), CELLMATE_ERROR_ARGUMENT);
+  SAME(cellmate_block_time_access(block, &time), CELLMATE_ERROR_REFUSED);
+  cellmate_error error = {.size = sizeof error - 1};
+  SAME(cellmate_driver_error(block, &error), CELLMATE_ERROR_SIZE);
+  error.size = sizeof error;
+  SAME(cellmate_driver_error(block, &error), CELLMATE_OK);
+  TRUE(strstr(error.text, "Siemens") != NULL);
   wrong(block);
   run(block, CELLMATE_BLOCK_WRITE, 1, NULL);
   run(block, CELLMATE_BLOCK_READ, 1, NULL);

@@ -202,6 +202,7 @@ struct BackendObject: HandleObject, ~Copyable {
   }
 
   /// Looks once at everything; bounded.
+  @inline(never)
   mutating func turn() -> LinkTurn {
     let turn =
       switch face {
@@ -217,6 +218,7 @@ struct BackendObject: HandleObject, ~Copyable {
   }
 
   /// Takes no new requests.
+  @inline(never)
   mutating func beginStop(hasSuccessor: Bool) {
     switch face {
     case .native: native!.beginStop()
@@ -226,6 +228,7 @@ struct BackendObject: HandleObject, ~Copyable {
   }
 
   /// Sleeps on the link's own events.
+  @inline(never)
   mutating func sleep(until deadline: Instant?) -> WaitOutcome {
     switch face {
     case .native: native!.sleep(until: deadline)
@@ -375,6 +378,7 @@ struct BackendObject: HandleObject, ~Copyable {
     }
   }
 
+  @inline(never)
   mutating func leave() {
     guard isStarted else { return }
     isStarted = false

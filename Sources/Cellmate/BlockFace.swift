@@ -23,17 +23,7 @@ public func cellmate_block_create(
 ) -> cellmate_result {
   guard let block = unsafe block, slot < UInt32(BlockLayout.slotCount), depth >= 1, depth <= 256
   else { return Code.argument }
-  let depth = Int(depth)
-  let plan = DriverPlan(
-    slot: slot, isBlock: true, memoryBytes: BlockUnit.memoryBytes(depth: depth),
-    noRoom: .explained(
-      Code.memory,
-      "setting up the front-end: the link's sections are too small for this depth"),
-    depth: depth)
-  return unsafe DriverObject.create(link, plan, block, error) { way, arena in
-    guard let port = BlockUnit(depth: depth, &way, arena: &arena) else { return nil }
-    return DriverUnit(port)
-  }
+  return unsafe DriverObject.create(link, slot, .block(depth: Int(depth)), block, error)
 }
 
 /// Stated in `cellmate.h`.

@@ -7,32 +7,79 @@ import SharedMemory
 import SiemensDialect
 import VirtioBlock
 import VirtioConsole
+import VirtioDevice
+import VirtioEntropy
 import VirtioNet
 import VirtioTransport
 import Virtqueue
 
-/// What a driver is made of: its memory, and itself.
-struct DriverPlan {
-  let slot: UInt32
-  /// Whether it is that of a disk; some messages say it in other words.
-  let isBlock: Bool
-  /// Bytes of shared memory it needs, where it makes that memory itself.
-  let memoryBytes: Int
-  /// What to say when the shared memory is too small.
-  let noRoom: FaceError
-  /// Says in which words a link of the Siemens dialect is too small, for a disk.
-  let depth: Int
+/// Which driver is to be made.
+enum DriverWish {
+  case block(depth: Int)
+  case entropy(depth: Int, length: Int)
+  case console(port: Int?)
+  case network(pairs: Int, without: FeatureSet)
 
   /// Bytes of private memory for a driver's books.
   static var bookBytes: Int { 1 << 20 }
+
+  /// Whether it is that of a disk; some messages say it in other words.
+  var isBlock: Bool {
+    if case .block = self { return true }
+    return false
+  }
+
+  /// Bytes of shared memory it needs, where it makes that memory itself.
+  var memoryBytes: Int {
+    let bytes =
+      switch self {
+      case .block(let depth): BlockUnit.memoryBytes(depth: depth)
+      case .entropy(let depth, let length): depth * length
+      case .console(let port): ConsoleUnit.memoryBytes(port: port)
+      case .network(let pairs, _): NetworkUnit.memoryBytes(pairs: pairs)
+      }
+    return bytes + (1 << 20)
+  }
+
+  /// The driver, with what it needs of the shared memory; `nil` when that is too small.
+  func make(_ way: inout DeviceWay, _ arena: inout PrivateArena) -> DriverUnit? {
+    switch self {
+    case .block(let depth):
+      guard let unit = BlockUnit(depth: depth, &way, arena: &arena) else { return nil }
+      return DriverUnit(unit)
+    case .entropy(let depth, let length):
+      guard let memory = way.pools.allocate(depth * length, forWriting: true),
+        let unit = EntropyDriver(depth: depth, memory: memory, region: way.region, arena: &arena)
+      else { return nil }
+      return DriverUnit(unit)
+    case .console(let port):
+      guard let unit = ConsoleUnit(port: port, &way, arena: &arena) else { return nil }
+      return DriverUnit(unit)
+    case .network(let pairs, let without):
+      guard let unit = NetworkUnit(pairs: pairs, without: without, &way, arena: &arena) else {
+        return nil
+      }
+      return DriverUnit(unit)
+    }
+  }
+
+  /// What to say when the shared memory is too small.
+  func noRoom(_ link: String, isSiemens: Bool) -> FaceError {
+    guard case .block(let depth) = self else { return .noRoom }
+    guard isSiemens else {
+      return .explained(
+        Code.memory, "setting up the front-end: the link's sections are too small for this depth")
+    }
+    return .explained(
+      Code.text, "link \(link): its read/write section cannot hold rings for --depth \(depth)")
+  }
 }
 
 extension DriverObject {
-  /// Makes a driver of a link: `build` takes what it needs of the way to the device.
+  /// Makes a driver of a link.
   static func create(
-    _ link: OpaquePointer?, _ plan: DriverPlan,
-    _ driver: UnsafeMutablePointer<OpaquePointer?>, _ error: UnsafeMutablePointer<cellmate_error>?,
-    _ build: (inout DeviceWay, inout PrivateArena) -> DriverUnit?
+    _ link: OpaquePointer?, _ slot: UInt32, _ wish: DriverWish,
+    _ driver: UnsafeMutablePointer<OpaquePointer?>, _ error: UnsafeMutablePointer<cellmate_error>?
   ) -> cellmate_result {
     var native: LinkPlan?
     var siemens: SiemensPlan?
@@ -43,9 +90,8 @@ extension DriverObject {
         switch try object.chooseDialect() {
         case .native: native = try object.nativePlan()
         case .siemens:
-          guard plan.slot == 0 else {
-            throw UsageError(
-              "--slot \(plan.slot): the Siemens dialect carries one device a link, 0")
+          guard slot == 0 else {
+            throw UsageError("--slot \(slot): the Siemens dialect carries one device a link, 0")
           }
           siemens = try object.siemensPlan()
         }
@@ -55,7 +101,7 @@ extension DriverObject {
     guard seen == Code.ok else { return seen }
     return unsafe LinkObject.close(link) { object throws(FaceError) in
       do throws(FaceError) {
-        unsafe driver.pointee = try make(object, plan, native, siemens, build)
+        unsafe driver.pointee = try make(object, slot, wish, native, siemens)
       } catch let problem {
         unsafe report(problem, error)
         throw problem
@@ -64,26 +110,23 @@ extension DriverObject {
   }
 
   private static func make(
-    _ link: consuming LinkObject, _ plan: DriverPlan, _ native: LinkPlan?,
-    _ siemens: SiemensPlan?, _ build: (inout DeviceWay, inout PrivateArena) -> DriverUnit?
+    _ link: consuming LinkObject, _ slot: UInt32, _ wish: DriverWish, _ native: LinkPlan?,
+    _ siemens: SiemensPlan?
   ) throws(FaceError) -> OpaquePointer {
     let name = link.name
-    let window = native?.driverPool ?? siemens?.pool ?? 0..<plan.memoryBytes + (1 << 20)
+    let window = native?.driverPool ?? siemens?.pool ?? 0..<wish.memoryBytes + (1 << 20)
     let stride = MemoryLayout<DriverObject>.stride
     let memory = try ObjectMemory(
       stride + DeviceWay.privateBytes(window, native?.devicePool ?? 0..<0)
-        + DriverPlan.bookBytes)
+        + DriverWish.bookBytes)
     var arena = memory.arena(behind: stride)
     do throws(FaceError) {
-      var way = try way(link, plan, native, siemens, &arena)
-      guard let port = build(&way, &arena) else {
+      var way = try way(link, slot, wish, native, siemens, &arena)
+      guard let unit = wish.make(&way, &arena) else {
         way.leave()
-        guard siemens != nil, plan.isBlock else { throw plan.noRoom }
-        throw .explained(
-          Code.text,
-          "link \(name): its read/write section cannot hold rings for --depth \(plan.depth)")
+        throw wish.noRoom(name, isSiemens: siemens != nil)
       }
-      return unsafe try open(DriverObject(memory, way, port))
+      return unsafe try open(DriverObject(memory, way, unit))
     } catch {
       memory.free()
       throw error
@@ -91,21 +134,21 @@ extension DriverObject {
   }
 
   private static func way(
-    _ link: consuming LinkObject, _ plan: DriverPlan, _ native: LinkPlan?,
+    _ link: consuming LinkObject, _ slot: UInt32, _ wish: DriverWish, _ native: LinkPlan?,
     _ siemens: SiemensPlan?, _ arena: inout PrivateArena
   ) throws(FaceError) -> DeviceWay {
     if let native {
       let joined = NativeLink(platform: link.takePlatform(), plan: native)
       return try DeviceWay.over(
-        LinkWay(joined, slot: Int(plan.slot)), native, arena: &arena)
+        LinkWay(joined, slot: Int(slot)), native, arena: &arena)
     }
     let name = link.name
     if let siemens {
       return try DeviceWay.over(
-        SiemensWay(link.takePlatform(), siemens, name: name, isBlock: plan.isBlock), arena: &arena)
+        SiemensWay(link.takePlatform(), siemens, name: name, isBlock: wish.isBlock), arena: &arena)
     }
     let socket = try SocketWay.make(
-      path: name, memoryBytes: plan.memoryBytes + (1 << 20), arena: &arena)
+      path: name, memoryBytes: wish.memoryBytes, arena: &arena)
     return try DeviceWay.over(socket, arena: &arena)
   }
 }

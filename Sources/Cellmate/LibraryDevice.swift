@@ -46,30 +46,37 @@ struct LibraryDevice: DeviceModel, ~Copyable {
 
   var deviceID: UInt32 { isBuiltIn ? builtIn[0].deviceID : callback[0].deviceID }
   var queueCount: Int { isBuiltIn ? builtIn[0].queueCount : callback[0].queueCount }
+  @inline(never)
   var maximumQueueSize: QueueSize {
     isBuiltIn ? builtIn[0].maximumQueueSize : callback[0].maximumQueueSize
   }
+  @inline(never)
   var maximumChainLength: Int {
     isBuiltIn ? builtIn[0].maximumChainLength : callback[0].maximumChainLength
   }
+  @inline(never)
   var offeredFeatures: FeatureSet {
     isBuiltIn ? builtIn[0].offeredFeatures : callback[0].offeredFeatures
   }
+  @inline(never)
   var configurationSize: Int {
     isBuiltIn ? builtIn[0].configurationSize : callback[0].configurationSize
   }
 
+  @inline(never)
   func configurationByte(at offset: Int) -> UInt8 {
     isBuiltIn
       ? builtIn[0].configurationByte(at: offset) : callback[0].configurationByte(at: offset)
   }
 
+  @inline(never)
   mutating func writeConfiguration(at offset: Int, width: Int, value: UInt64) -> Bool {
     isBuiltIn
       ? builtIn[0].writeConfiguration(at: offset, width: width, value: value)
       : callback[0].writeConfiguration(at: offset, width: width, value: value)
   }
 
+  @inline(never)
   mutating func start(features: FeatureSet) {
     if isBuiltIn {
       builtIn[0].start(features: features)
@@ -97,22 +104,27 @@ struct LibraryDevice: DeviceModel, ~Copyable {
     isBuiltIn ? builtIn[0].nextCompletion() : callback[0].nextCompletion()
   }
 
+  @inline(never)
   var inFlightCount: Int {
     isBuiltIn ? builtIn[0].inFlightCount : callback[0].inFlightCount
   }
 
+  @inline(never)
   mutating func stop() {
     if isBuiltIn { builtIn[0].stop() } else { callback[0].stop() }
   }
 
+  @inline(never)
   mutating func cancel(queue: Int) {
     if isBuiltIn { builtIn[0].cancel(queue: queue) } else { callback[0].cancel(queue: queue) }
   }
 
+  @inline(never)
   mutating func adapt(toPool byteCount: Int) {
     if isBuiltIn { builtIn[0].adapt(toPool: byteCount) }
   }
 
+  @inline(never)
   mutating func takeConfigurationChange() -> Bool {
     isBuiltIn
       ? builtIn[0].takeConfigurationChange() : callback[0].takeConfigurationChange()

@@ -28,6 +28,7 @@ struct LinkObject: HandleObject, ~Copyable {
   let isAdopted: Bool
 
   /// Of a link that was joined.
+  @inline(never)
   static func make(
     _ platform: consuming LibraryPlatform, _ side: LinkSide, _ wish: LinkWish,
     isAdopted: Bool = false
@@ -41,6 +42,7 @@ struct LinkObject: HandleObject, ~Copyable {
   }
 
   /// Of a socket: for a VMM, or of a back-end.
+  @inline(never)
   static func make(socket path: String, _ side: LinkSide) throws(FaceError) -> OpaquePointer {
     let memory = try ObjectMemory(MemoryLayout<LinkObject>.stride)
     return unsafe try open(
@@ -64,6 +66,7 @@ struct LinkObject: HandleObject, ~Copyable {
   }
 
   /// Calls `body` with the platform of a link, as its owner; a socket has none.
+  @inline(never)
   static func raw(
     _ link: OpaquePointer?, _ body: (inout LibraryPlatform) throws(FaceError) -> cellmate_result
   ) -> cellmate_result {

@@ -48,6 +48,7 @@ struct NativeServedLink: ~Copyable {
   }
 
   /// Looks once at everything; bounded.
+  @inline(never)
   mutating func turn() -> LinkTurn {
     if isGone { return .gone }
     if let stopDeadline, backend.isQuiet || backend.link.platform.now() >= stopDeadline {
@@ -72,6 +73,7 @@ struct NativeServedLink: ~Copyable {
   }
 
   /// Tells the front-end.
+  @inline(never)
   mutating func leave() {
     backend.leave()
     wasUp = false

@@ -35,15 +35,8 @@ public func cellmate_network_create(
   guard let driver = unsafe driver, slot < UInt32(BlockLayout.slotCount), pairs >= 1, pairs <= 8,
     without < 32
   else { return Code.argument }
-  let pairs = Int(pairs)
-  let withheld = FeatureSet.withheld(without)
-  let plan = DriverPlan(slot: slot, memoryBytes: NetworkUnit.memoryBytes(pairs: pairs))
-  return unsafe DriverObject.create(link, plan, driver, error) { way, arena in
-    guard let made = NetworkUnit(pairs: pairs, without: withheld, &way, arena: &arena) else {
-      return nil
-    }
-    return DriverUnit(made)
-  }
+  let wish = DriverWish.network(pairs: Int(pairs), without: .withheld(without))
+  return unsafe DriverObject.create(link, slot, wish, driver, error)
 }
 
 extension DriverObject {

@@ -90,6 +90,7 @@ struct SiemensServedLink: ~Copyable {
   }
 
   /// Looks once at everything; bounded.
+  @inline(never)
   mutating func turn() -> LinkTurn {
     if isGone { return .gone }
     if let stopDeadline, backend.isQuiet || backend.platform.now() >= stopDeadline {
@@ -131,6 +132,7 @@ struct SiemensServedLink: ~Copyable {
   }
 
   /// Tells the front-end; nothing is for the next process.
+  @inline(never)
   mutating func leave() {
     backend.leave()
     guard kept != nil else { return }

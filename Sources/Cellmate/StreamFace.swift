@@ -6,13 +6,6 @@ import VirtioEntropy
 import VirtioTransport
 import Virtqueue
 
-extension DriverPlan {
-  /// Of a driver with buffers of its own.
-  init(slot: UInt32, memoryBytes: Int) {
-    self.init(slot: slot, isBlock: false, memoryBytes: memoryBytes, noRoom: .noRoom, depth: 0)
-  }
-}
-
 /// Stated in `cellmate.h`.
 @c @implementation
 public func cellmate_entropy_create(
@@ -22,15 +15,8 @@ public func cellmate_entropy_create(
   guard let driver = unsafe driver, slot < UInt32(BlockLayout.slotCount), depth >= 1,
     depth <= UInt32(DriverUnit.entropyDepth), length >= 1, length <= 65536
   else { return Code.argument }
-  let bytes = Int(depth * length)
-  let plan = DriverPlan(slot: slot, memoryBytes: bytes)
-  return unsafe DriverObject.create(link, plan, driver, error) { way, arena in
-    guard let memory = way.pools.allocate(bytes, forWriting: true),
-      let port = EntropyDriver(
-        depth: Int(depth), memory: memory, region: way.region, arena: &arena)
-    else { return nil }
-    return DriverUnit(port)
-  }
+  let wish = DriverWish.entropy(depth: Int(depth), length: Int(length))
+  return unsafe DriverObject.create(link, slot, wish, driver, error)
 }
 
 /// Stated in `cellmate.h`.
@@ -87,12 +73,8 @@ public func cellmate_console_create(
   guard let driver = unsafe driver, slot < UInt32(BlockLayout.slotCount), port >= -1,
     port < Int32(ConsoleFormat.portLimit)
   else { return Code.argument }
-  let port = port < 0 ? nil : Int(port)
-  let plan = DriverPlan(slot: slot, memoryBytes: ConsoleUnit.memoryBytes(port: port))
-  return unsafe DriverObject.create(link, plan, driver, error) { way, arena in
-    guard let made = ConsoleUnit(port: port, &way, arena: &arena) else { return nil }
-    return DriverUnit(made)
-  }
+  let wish = DriverWish.console(port: port < 0 ? nil : Int(port))
+  return unsafe DriverObject.create(link, slot, wish, driver, error)
 }
 
 extension DriverObject {

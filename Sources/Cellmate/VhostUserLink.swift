@@ -109,6 +109,7 @@ struct VhostUserLink: ~Copyable {
   mutating func begin() { say("waiting for a front-end") }
 
   /// Looks once at everything; bounded.
+  @inline(never)
   mutating func turn() -> LinkTurn {
     if let stopDeadline, phase == .idle || cl_monotonic_ns() >= stopDeadline {
       say("left")

@@ -76,6 +76,7 @@ final class FileWorkers: @unchecked Sendable {
   /// Bytes of the block of zeroes.
   static var zeroSize: Int { 64 << 10 }
 
+  @inline(never)
   init(
     _ file: OpenFile, _ options: FileBlockOptions, log: @escaping @Sendable (String) -> Void
   ) throws(SystemError) {

@@ -21,6 +21,7 @@ struct OpenFile: Sendable {
   var limits = BlockLimits()
 
   /// Opens `path`, refuses what cannot be a medium, and locks it against a second writer.
+  @inline(never)
   init(_ path: String, _ options: FileBlockOptions) throws(FileBlockError) {
     self.path = path
     descriptor = try Self.open(path, options.isReadOnly ? 0 : Int32(CHF_WRITABLE))

@@ -112,6 +112,7 @@ public struct LinkSpecification: Equatable, Sendable {
   }
 
   /// The link's name in messages, answers and metrics.
+  @inline(never)
   public var name: String {
     switch place {
     case .simulator(let path): path

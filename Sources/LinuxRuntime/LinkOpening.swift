@@ -1,17 +1,8 @@
-import CLinux
 public import CommandOptions
-import DeviceRuntime
 public import IVShmem
 public import LinuxSupport
 public import SimulatorPeer
-public import VirtioTransport
-
-/// Opens a link for one side; every failure is one line with the way out.
-public func openLink(
-  _ specification: LinkSpecification, side: LinkSide
-) throws(UsageError) -> NativeLink<HostPlatform> {
-  try makeNativeLink(openPeer(specification, side: side), specification, side: side)
-}
+import VirtioTransport
 
 /// Joins a link for one side; how to talk on it is not yet decided. Every failure is one line with
 /// the way out.
@@ -38,20 +29,6 @@ public func adoptPeer(
   do throws(SimulatorPeerError) {
     return HostPlatform(try SimulatorPeer(adopting: connection))
   } catch { throw UsageError(explain(error, path, PeerID(0))) }
-}
-
-/// Makes a link that was joined a native one.
-func makeNativeLink(
-  _ platform: consuming HostPlatform, _ specification: LinkSpecification, side: LinkSide
-) throws(UsageError) -> NativeLink<HostPlatform> {
-  let own = platform.peerID
-  do throws(LinkPlanError) {
-    let plan = try LinkPlan(
-      side: side, own: own,
-      peer: specification.partner(side, own: own),
-      geometry: platform.geometry, placement: specification.placement)
-    return NativeLink(platform: platform, plan: plan)
-  } catch { throw explain(error, link: specification.name) }
 }
 
 /// Why a simulated link cannot be joined or looked at, with the way out.

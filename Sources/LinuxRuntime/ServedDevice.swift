@@ -47,6 +47,7 @@ public struct ServedDevice: DeviceModel, ~Copyable {
   // MARK: DeviceModel
 
   /// The kind's number (VIRTIO 1.4, chapter 5).
+  @inline(never)
   public var deviceID: UInt32 {
     switch kind {
     case .block: block[0].deviceID
@@ -57,6 +58,7 @@ public struct ServedDevice: DeviceModel, ~Copyable {
   }
 
   /// Number of queues.
+  @inline(never)
   public var queueCount: Int {
     switch kind {
     case .block: block[0].queueCount
@@ -67,6 +69,7 @@ public struct ServedDevice: DeviceModel, ~Copyable {
   }
 
   /// The largest size of every queue.
+  @inline(never)
   public var maximumQueueSize: QueueSize {
     switch kind {
     case .block: block[0].maximumQueueSize
@@ -77,6 +80,7 @@ public struct ServedDevice: DeviceModel, ~Copyable {
   }
 
   /// Descriptors one chain may have.
+  @inline(never)
   public var maximumChainLength: Int {
     switch kind {
     case .block: block[0].maximumChainLength
@@ -87,6 +91,7 @@ public struct ServedDevice: DeviceModel, ~Copyable {
   }
 
   /// Features on offer.
+  @inline(never)
   public var offeredFeatures: FeatureSet {
     switch kind {
     case .block: block[0].offeredFeatures
@@ -97,6 +102,7 @@ public struct ServedDevice: DeviceModel, ~Copyable {
   }
 
   /// Bytes of configuration space.
+  @inline(never)
   public var configurationSize: Int {
     switch kind {
     case .block: block[0].configurationSize
@@ -107,6 +113,7 @@ public struct ServedDevice: DeviceModel, ~Copyable {
   }
 
   /// One byte of configuration space.
+  @inline(never)
   public func configurationByte(at offset: Int) -> UInt8 {
     switch kind {
     case .block: block[0].configurationByte(at: offset)
@@ -117,6 +124,7 @@ public struct ServedDevice: DeviceModel, ~Copyable {
   }
 
   /// The driver writes configuration space.
+  @inline(never)
   public mutating func writeConfiguration(at offset: Int, width: Int, value: UInt64) -> Bool {
     switch kind {
     case .block: block[0].writeConfiguration(at: offset, width: width, value: value)
@@ -127,6 +135,7 @@ public struct ServedDevice: DeviceModel, ~Copyable {
   }
 
   /// DRIVER_OK.
+  @inline(never)
   public mutating func start(features: FeatureSet) {
     switch kind {
     case .block: block[0].start(features: features)
@@ -170,6 +179,7 @@ public struct ServedDevice: DeviceModel, ~Copyable {
   }
 
   /// Requests under way.
+  @inline(never)
   public var inFlightCount: Int {
     switch kind {
     case .block: block[0].inFlightCount
@@ -180,6 +190,7 @@ public struct ServedDevice: DeviceModel, ~Copyable {
   }
 
   /// The driver has reset the device.
+  @inline(never)
   public mutating func stop() {
     switch kind {
     case .block: block[0].stop()
@@ -190,6 +201,7 @@ public struct ServedDevice: DeviceModel, ~Copyable {
   }
 
   /// The driver has reset one queue.
+  @inline(never)
   public mutating func cancel(queue: Int) {
     switch kind {
     case .block: block[0].cancel(queue: queue)
@@ -200,6 +212,7 @@ public struct ServedDevice: DeviceModel, ~Copyable {
   }
 
   /// How large requests may be.
+  @inline(never)
   public mutating func adapt(toPool byteCount: Int) {
     switch kind {
     case .block: block[0].adapt(toPool: byteCount)
@@ -210,6 +223,7 @@ public struct ServedDevice: DeviceModel, ~Copyable {
   }
 
   /// Whether the configuration space changed.
+  @inline(never)
   public mutating func takeConfigurationChange() -> Bool {
     switch kind {
     case .block: block[0].takeConfigurationChange()

@@ -55,7 +55,12 @@ public struct PrivateStore<Value: ~Copyable>: ~Copyable {
     }
   }
 
-  deinit {
+  deinit { unsafe Self.empty(base, occupied, count) }
+
+  @inline(never)
+  private static func empty(
+    _ base: UnsafeMutablePointer<Value>, _ occupied: PrivateTable<UInt8>, _ count: Int
+  ) {
     for index in 0..<count where occupied[index] != 0 {
       unsafe (base + index).deinitialize(count: 1)
     }

@@ -6,6 +6,7 @@ import Virtqueue
 // The book: what one back-end leaves to the next.
 extension SiemensBackend where P: ~Copyable, Device: ~Copyable {
   /// Writes down what is negotiated, before the front-end may go on.
+  @inline(never)
   mutating func saveState() {
     guard let book else { return }
     book.save(
@@ -62,6 +63,7 @@ extension SiemensBackend where P: ~Copyable, Device: ~Copyable {
     return true
   }
 
+  @inline(never)
   private mutating func replay(_ state: SiemensBook.Negotiated) -> Bool {
     let steps: InlineArray<3, DeviceStatus> = [.acknowledge, .driver, .featuresOK]
     forwardQuietly(.driverFeaturesSelector, 0)
@@ -91,6 +93,7 @@ extension SiemensBackend where P: ~Copyable, Device: ~Copyable {
     return registers.status == state.status
   }
 
+  @inline(never)
   private mutating func replay(queue: Int) -> Bool {
     let bank = banks[queue]
     forwardQuietly(.queueSelector, UInt32(queue))

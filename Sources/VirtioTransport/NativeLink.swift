@@ -317,6 +317,7 @@ public struct NativeLink<P: Platform & ~Copyable>: ~Copyable {
   }
 
   /// Leaves on purpose: tells the peer, then State 0.
+  @inline(never)
   public mutating func leave() {
     setStatus(.present | .goingAway)
     wakePeer()

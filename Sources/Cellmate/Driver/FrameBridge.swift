@@ -27,11 +27,15 @@ struct FrameBridge: ~Copyable {
     do throws(UsageError) {
       kind = try Self.kind(text)
     } catch { throw .explained(Code.text, error.message) }
-    let end: FrameEnd
+    return FrameBridge(try connect(kind, wake), try ObjectMemory(3 * HeldFrame.privateBytes))
+  }
+
+  private static func connect(_ kind: FrameEnd.Kind, _ wake: Int32) throws(FaceError) -> FrameEnd {
+    let problem: SystemError
     do throws(SystemError) {
-      end = try FrameEnd(kind, wakeDescriptor: wake)
-    } catch { throw .explained(Code.text, explain(kind, error)) }
-    return FrameBridge(end, try ObjectMemory(3 * HeldFrame.privateBytes))
+      return try FrameEnd.open(kind, wakeDescriptor: wake)
+    } catch { problem = error }
+    throw .explained(Code.text, explain(kind, problem))
   }
 
   private init(_ end: FrameEnd, _ memory: ObjectMemory) {

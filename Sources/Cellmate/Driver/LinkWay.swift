@@ -46,7 +46,9 @@ struct LinkWay: ~Copyable {
       return agreed
     } catch {
       if case .linkLost = error { throw .lost }
-      let seconds = (deadline - min(deadline, start)) / 1_000_000_000
+      // Rounded: some of the patience is spent on the way here.
+      let rest = deadline - min(deadline, start)
+      let seconds = rest / 1_000_000_000 + (rest % 1_000_000_000 >= 500_000_000 ? 1 : 0)
       throw .failed(Self.explain(error, frontend.link.reason, seconds: seconds, wanting: kind))
     }
   }

@@ -20,6 +20,8 @@ struct SiemensWay: ~Copyable {
   private var isConfigurationNew = false
   private let deviceClass: UInt32
   private let isBlock: Bool
+  /// Whether this side has said that it is there.
+  private var isAttached = false
 
   /// Takes over a link that was joined; `isBlock` chooses the words of some messages.
   init(
@@ -47,7 +49,7 @@ struct SiemensWay: ~Copyable {
           Code.text, "link \(name): its device is of type \(type), not \(kind.name) (\(kind.id))"))
     }
     do throws(SiemensFrontendError) {
-      try front.attach(until: Instant(nanoseconds: deadline))
+      try attach(until: deadline)
       return try front.negotiate(wanted: wanted)
     } catch { throw explain(error) }
   }
@@ -118,7 +120,7 @@ struct SiemensWay: ~Copyable {
 
   mutating func waitForBackend(until deadline: UInt64) throws(FaceError) {
     do throws(SiemensFrontendError) {
-      try front.attach(until: Instant(nanoseconds: deadline))
+      try attach(until: deadline)
     } catch {
       switch error {
       case .interrupted: throw FaceError(Code.interrupted)
@@ -135,7 +137,16 @@ struct SiemensWay: ~Copyable {
     } catch { throw explain(error) }
   }
 
-  mutating func leave() { front.leave() }
+  private mutating func attach(until deadline: UInt64) throws(SiemensFrontendError) {
+    isAttached = false
+    try front.attach(until: Instant(nanoseconds: deadline))
+    isAttached = true
+  }
+
+  mutating func leave() {
+    // Nothing was written before that, and nobody knows of this side.
+    if isAttached { front.leave() }
+  }
 }
 
 extension FaceError {

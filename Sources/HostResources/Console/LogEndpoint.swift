@@ -31,6 +31,7 @@ final class LogEndpoint: ConsoleEndpoint, @unchecked Sendable {
 
   static var capacity: Int { 64 << 10 }
 
+  @inline(never)
   init(
     path: String, size: ConsoleSize?, _ watcher: ConsoleWatcher, port: Int,
     log: @escaping @Sendable (String) -> Void

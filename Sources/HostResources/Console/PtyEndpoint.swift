@@ -19,6 +19,7 @@ final class PtyEndpoint: ConsoleEndpoint {
   private var hasInput = true
   private var lastSize = ConsoleSize.unknown
 
+  @inline(never)
   init(
     link: String?, size: ConsoleSize?, _ watcher: ConsoleWatcher, port: Int
   ) throws(ConsoleHostError) {

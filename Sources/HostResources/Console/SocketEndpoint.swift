@@ -22,6 +22,7 @@ final class SocketEndpoint: ConsoleEndpoint {
   private var hasInput = false
   private var isClientSilent = false
 
+  @inline(never)
   init(
     path: String, size: ConsoleSize?, _ watcher: ConsoleWatcher, port: Int,
     log: @escaping @Sendable (String) -> Void

@@ -20,6 +20,7 @@ final class StdioEndpoint: ConsoleEndpoint {
   /// The character that stops the process as SIGTERM does: Ctrl-].
   static var escape: UInt8 { 0x1d }
 
+  @inline(never)
   init(_ watcher: ConsoleWatcher, port: Int) throws(ConsoleHostError) {
     do throws(SystemError) {
       input = try Descriptor(chc_own(0))

@@ -45,30 +45,38 @@ public final class FrameEnd {
   private static var restSize: Int { prefix + NetFormat.frameLimit }
 
   /// Opens an end; `wakeDescriptor` is signalled when something can be done after ``arm()``.
-  public init(_ kind: Kind, wakeDescriptor: Int32) throws(SystemError) {
+  ///
+  /// - Throws: why it cannot be opened. Not `init` itself: a class that fails to begin is not given
+  ///   back in Embedded Swift.
+  public static func open(
+    _ kind: Kind, wakeDescriptor: Int32
+  ) throws(SystemError) -> FrameEnd {
+    let watcher = try ReadinessWatcher(wakeDescriptor: wakeDescriptor)
+    let end: FrameEnd
     switch kind {
     case .tap(let name):
-      owned = try Descriptor(unsafe chn_tap(name))
-      input = owned.number
-      output = owned.number
-      isTap = true
+      end = FrameEnd(try Descriptor(unsafe chn_tap(name)), watcher, isTap: true)
     case .socket(let path):
-      owned = try Descriptor(unsafe cl_connect_stream(path))
-      input = owned.number
-      output = owned.number
-      isTap = false
-    case .stdio:
-      owned = try Descriptor(cl_eventfd())
-      input = 0
-      output = 1
-      isTap = false
+      end = FrameEnd(try Descriptor(unsafe cl_connect_stream(path)), watcher, isTap: false)
+    case .stdio: end = FrameEnd(try Descriptor(cl_eventfd()), watcher, isStdio: true)
     }
-    watcher = try ReadinessWatcher(wakeDescriptor: wakeDescriptor)
+    try watcher.start()
+    return end
+  }
+
+  private init(
+    _ owned: consuming Descriptor, _ watcher: ReadinessWatcher, isTap: Bool = false,
+    isStdio: Bool = false
+  ) {
+    input = isStdio ? 0 : owned.number
+    output = isStdio ? 1 : owned.number
+    self.owned = owned
+    self.isTap = isTap
+    self.watcher = watcher
     unsafe buffer = .allocate(capacity: Self.bufferSize)
     unsafe buffer.initialize(repeating: 0, count: Self.bufferSize)
     unsafe rest = .allocate(capacity: Self.restSize)
     unsafe rest.initialize(repeating: 0, count: Self.restSize)
-    try watcher.start()
   }
 
   deinit {
