@@ -34,12 +34,19 @@ import Testing
     /// Puts the program there, or something else, as an update does: under a new inode.
     func install(_ text: String? = nil) throws {
       let new = service.path("new")
+      var source = try #require(DiskTests.program("ivshmem-backend")).path
       if let text {
-        try Data(text.utf8).write(to: URL(fileURLWithPath: new))
-      } else {
-        let real = try #require(DiskTests.program("ivshmem-backend"))
-        try FileManager.default.copyItem(atPath: real.path, toPath: new)
+        source = service.path("text")
+        try Data(text.utf8).write(to: URL(fileURLWithPath: source))
       }
+      // A process of its own writes the program: children that other tests start at the moment
+      // would inherit our descriptor, and a program that somebody writes cannot be started.
+      let copy = Process()
+      copy.executableURL = URL(fileURLWithPath: "/bin/cp")
+      copy.arguments = [source, new]
+      try copy.run()
+      copy.waitUntilExit()
+      #expect(copy.terminationStatus == 0)
       _ = unsafe chmod(new, 0o755)
       #expect(unsafe rename(new, program) == 0)
     }
