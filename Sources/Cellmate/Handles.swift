@@ -70,8 +70,8 @@ extension HandleObject where Self: ~Copyable {
     } catch { return error.code }
   }
 
-  /// Calls `body` with the object's place from any thread, for single fields that may be used so: an
-  /// access to the whole object would race with its owner's.
+  /// Calls `body` with the object's place from any thread, for single fields that may be used so:
+  /// an access to the whole object would race with its owner's.
   static func peek(
     _ handle: OpaquePointer?, _ body: (UnsafeMutablePointer<Self>) -> Void
   ) -> cellmate_result {
