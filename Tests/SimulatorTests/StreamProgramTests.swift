@@ -127,6 +127,8 @@ import Testing
     let end = try tool.end()
     #expect(end.status == 0, "\(end.errors)")
     #expect(end.errors.contains("the back-end is back"))
+    // The tool is done when the back-end has taken everything; a thread of its own writes the log.
+    #expect(holds { served.log.hasSuffix("line \(lines - 1)\n") })
     // What a killed back-end had taken and not reported comes again.
     let found = served.log.split(separator: "\n")
     let expected = Set((2000..<lines).map { "line \($0)" }.map { $0[...] })
