@@ -4,8 +4,9 @@
  *
  * Objects. A link is one side of an ivshmem-v2 connection. It becomes a back-end (serves devices),
  * a front-end (drives devices, from C) or a driver of the library: of a disk, a source of random
- * numbers, a console or a network device, which survives a restart of the back-end. Each is behind a handle; a handle that is NULL, closed or of
- * another kind is CELLMATE_ERROR_HANDLE as far as that can be seen.
+ * numbers, a console or a network device, which survives a restart of the back-end. Each is behind
+ * a handle; a handle that is NULL, closed or of another kind is CELLMATE_ERROR_HANDLE as far as
+ * that can be seen.
  *
  * Threads. A handle belongs to the thread that created it; calls from another thread are
  * CELLMATE_ERROR_THREAD and change nothing. cellmate_..._adopt moves a handle to the calling
