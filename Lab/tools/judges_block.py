@@ -93,7 +93,7 @@ def killed(session):
     disk = session.backend("disk", Block(session.image("disk.img", size), queues=2))
     machine = machines.Qemu(
         session.folder, images.TARGETS["amd64-cloud"],
-        {"test": "kill", "mib": 48, "rounds": rounds, "loops": 2 + rounds // 10}, cpus=2, memory=384)
+        {"test": "kill", "mib": 48, "rounds": rounds, "loops": 2 + rounds // 2}, cpus=2, memory=384)
 
     def kill(_):
         disk.restart()
