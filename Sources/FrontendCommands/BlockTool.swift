@@ -138,6 +138,10 @@ public struct BlockTool: Sendable {
     show(client.takeReport())
   }
 
+  private static var again: String {
+    "what was not flushed when the back-end went away may be lost; writing it again"
+  }
+
   private func write(_ client: inout BlockClient) throws(ClientError) {
     let file = try open(0)
     var facts = cl_file_facts()
@@ -150,7 +154,7 @@ public struct BlockTool: Sendable {
     try flushed.write(
       to: &client, losses: { $0.recoveries },
       write: { (client, part) throws(ClientError) in
-        bar.moveBack(to: part.lowerBound - range.lowerBound)
+        bar.moveBack(to: part.lowerBound - range.lowerBound, Self.again)
         var position = part.lowerBound
         try client.transfer(
           next: { () throws(ClientError) -> TransferStep? in
@@ -200,7 +204,7 @@ public struct BlockTool: Sendable {
     try flushed.write(
       to: &client, losses: { $0.recoveries },
       write: { (client, part) throws(ClientError) in
-        bar.moveBack(to: part.lowerBound - range.lowerBound)
+        bar.moveBack(to: part.lowerBound - range.lowerBound, Self.again)
         var start = part.lowerBound
         while start < part.upperBound {
           let end = min(start + batch, part.upperBound)

@@ -33,9 +33,11 @@ struct ProgressBar {
     }
   }
 
-  /// What was done behind `position` is to be done again.
-  mutating func moveBack(to position: UInt64) {
-    done = min(done, position)
+  /// What was done behind `position` is to be done again, and why.
+  mutating func moveBack(to position: UInt64, _ reason: String) {
+    guard position < done else { return }
+    done = position
+    if isShown { writeError("\(isTerminal ? "\n" : "")ivshmem: \(reason)\n") }
   }
 
   func end() {
