@@ -37,7 +37,9 @@ struct ProgressBar {
   mutating func moveBack(to position: UInt64, _ reason: String) {
     guard position < done else { return }
     done = position
-    if isShown { writeError("\(isTerminal ? "\n" : "")ivshmem: \(reason)\n") }
+    guard isShown else { return }
+    if isTerminal { writeError("\n") }
+    writeError("ivshmem: " + reason + "\n")
   }
 
   func end() {
