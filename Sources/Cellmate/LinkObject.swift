@@ -21,8 +21,8 @@ struct LinkObject: HandleObject, ~Copyable {
   let memory: ObjectMemory
   let side: LinkSide
   let wish: LinkWish
-  /// `nil` for a socket, which has no shared memory of its own.
-  private var platform: LibraryPlatform?
+  /// Empty for a socket, which has no shared memory of its own.
+  private var platform: Slot<LibraryPlatform>
   let facts: LinkFacts?
   /// Whether an earlier process has joined the link.
   let isAdopted: Bool
@@ -37,7 +37,7 @@ struct LinkObject: HandleObject, ~Copyable {
     let facts = LinkFacts(platform)
     return unsafe try open(
       LinkObject(
-        memory: memory, side: side, wish: wish, platform: platform, facts: facts,
+        memory: memory, side: side, wish: wish, platform: Slot(platform), facts: facts,
         isAdopted: isAdopted))
   }
 
@@ -47,22 +47,21 @@ struct LinkObject: HandleObject, ~Copyable {
     let memory = try ObjectMemory(MemoryLayout<LinkObject>.stride)
     return unsafe try open(
       LinkObject(
-        memory: memory, side: side, wish: .vhostUser(path: path), platform: nil, facts: nil,
+        memory: memory, side: side, wish: .vhostUser(path: path), platform: Slot(), facts: nil,
         isAdopted: false))
   }
 
   /// The platform, for what the link becomes; there is one.
   consuming func takePlatform() -> LibraryPlatform {
-    guard let platform else { preconditionFailure("a socket becomes no native link") }
+    guard let platform = platform.take() else {
+      preconditionFailure("a socket becomes no native link")
+    }
     return platform
   }
 
   /// Signalled to end a wait; -1 for a socket.
   var wakeDescriptor: Int32 {
-    switch platform {
-    case .some(let platform): platform.wakeDescriptor
-    case .none: -1
-    }
+    platform.isThere ? platform.value.wakeDescriptor : -1
   }
 
   /// Calls `body` with the platform of a link, as its owner; a socket has none.
@@ -71,8 +70,8 @@ struct LinkObject: HandleObject, ~Copyable {
     _ link: OpaquePointer?, _ body: (inout LibraryPlatform) throws(FaceError) -> cellmate_result
   ) -> cellmate_result {
     unsafe with(link) { object throws(FaceError) in
-      guard object.platform != nil else { return Code.order }
-      return try body(&object.platform!)
+      guard object.platform.isThere else { return Code.order }
+      return try body(&object.platform.value)
     }
   }
 

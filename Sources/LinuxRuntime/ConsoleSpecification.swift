@@ -11,7 +11,7 @@ public struct ConsoleSpecification: Equatable, Sendable {
   public private(set) var ports: [ConsolePortOptions] = []
 
   /// The keys that begin a port.
-  private static let ends = "pty[=LINK], stdio, socket=PATH or log=PATH"
+  private static var ends: String { "pty[=LINK], stdio, socket=PATH or log=PATH" }
 
   /// Parses the value of `--device`, which starts with `console`.
   init(_ text: String) throws(UsageError) {
@@ -25,11 +25,10 @@ public struct ConsoleSpecification: Equatable, Sendable {
       }
     }
     guard !ports.isEmpty else {
-      throw UsageError("--device \(text): nothing to connect to; give \(Self.ends)")
+      throw .device(text, "nothing to connect to; give \(Self.ends)")
     }
     guard ports.count <= ConsoleFormat.portLimit else {
-      throw UsageError(
-        "--device \(text): \(ports.count) ports, a console has at most \(ConsoleFormat.portLimit)")
+      throw .device(text, "\(ports.count) ports, a console has at most \(ConsoleFormat.portLimit)")
     }
   }
 
@@ -39,10 +38,10 @@ public struct ConsoleSpecification: Equatable, Sendable {
     switch key {
     case "pty": return .pty(link: value.isEmpty ? nil : value)
     case "stdio":
-      guard value.isEmpty else { throw UsageError("--device \(text): stdio takes no value") }
+      guard value.isEmpty else { throw .device(text, "stdio takes no value") }
       return .stdio
     default:
-      guard !value.isEmpty else { throw UsageError("--device \(text): \(key)=PATH is missing") }
+      guard !value.isEmpty else { throw .device(text, "\(key)=PATH is missing") }
       return key == "socket" ? .socket(path: value) : .log(path: value)
     }
   }
@@ -50,7 +49,7 @@ public struct ConsoleSpecification: Equatable, Sendable {
   /// The port that a name or size belongs to.
   private func last(_ key: String, _ text: String) throws(UsageError) -> Int {
     guard !ports.isEmpty else {
-      throw UsageError("--device \(text): \(key) belongs behind its port: \(Self.ends)")
+      throw .device(text, "\(key) belongs behind its port: \(Self.ends)")
     }
     return ports.count - 1
   }
@@ -58,8 +57,7 @@ public struct ConsoleSpecification: Equatable, Sendable {
   private mutating func name(_ value: String, _ text: String) throws(UsageError) {
     let port = try last("name", text)
     guard !value.isEmpty, value.utf8.count < ConsoleFormat.nameLimit else {
-      throw UsageError(
-        "--device \(text): a name has 1 to \(ConsoleFormat.nameLimit - 1) bytes, got '\(value)'")
+      throw .device(text, "a name has 1 to \(ConsoleFormat.nameLimit - 1) bytes, got '\(value)'")
     }
     ports[port].name = value
   }
@@ -70,13 +68,13 @@ public struct ConsoleSpecification: Equatable, Sendable {
     guard parts.count == 2, let columns = UInt16(parts[0]), let rows = UInt16(parts[1]),
       columns > 0, rows > 0
     else {
-      throw UsageError("--device \(text): size is COLSxROWS, such as 80x25, got '\(value)'")
+      throw .device(text, "size is COLSxROWS, such as 80x25, got '\(value)'")
     }
     guard port == 0 else {
-      throw UsageError("--device \(text): only the first port has a size")
+      throw .device(text, "only the first port has a size")
     }
     guard ports[port].end != .stdio else {
-      throw UsageError("--device \(text): stdio has the size of its terminal")
+      throw .device(text, "stdio has the size of its terminal")
     }
     ports[port].size = ConsoleSize(columns: columns, rows: rows)
   }

@@ -14,7 +14,7 @@ public enum DeviceSpecification: Equatable, Sendable {
   case network(NetworkSpecification)
 
   /// The kinds by name, for messages.
-  static let kinds = "block, console, entropy, network"
+  static var kinds: String { "block, console, entropy, network" }
 
   /// Parses the value of `--device`.
   public init(_ text: String) throws(UsageError) {
@@ -23,12 +23,12 @@ public enum DeviceSpecification: Equatable, Sendable {
     case "console": self = .console(try ConsoleSpecification(text))
     case "entropy":
       guard text == "entropy" else {
-        throw UsageError("--device \(text): entropy takes no options")
+        throw .device(text, "entropy takes no options")
       }
       self = .entropy
     case "network": self = .network(try NetworkSpecification(text))
     case let found:
-      throw UsageError("--device \(text): unknown device '\(found)'; known are: \(Self.kinds)")
+      throw .device(text, "unknown device '\(found)'; known are: \(Self.kinds)")
     }
   }
 }
@@ -67,7 +67,7 @@ public struct BlockSpecification: Equatable, Sendable {
     let keyed = try KeyedValue(
       text, option: "device", known: ["file", "readonly", "queues", "workers"])
     guard let file = keyed.value("file"), !file.isEmpty else {
-      throw UsageError("--device \(text): file=PATH is missing")
+      throw .device(text, "file=PATH is missing")
     }
     self.file = file
     isReadOnly = keyed.value("readonly") != nil
@@ -81,9 +81,16 @@ public struct BlockSpecification: Equatable, Sendable {
   ) throws(UsageError) -> Int {
     guard let value = keyed.value(key) else { return standard }
     guard let number = Int(value), range.contains(number) else {
-      throw UsageError(
-        "--device \(text): \(key) is a number from \(range.lowerBound) to \(range.upperBound)")
+      throw .device(text, "\(key) is a number from \(range.lowerBound) to \(range.upperBound)")
     }
     return number
+  }
+}
+
+extension UsageError {
+  /// What is wrong with the value of `--device`.
+  @inline(never)
+  static func device(_ text: String, _ what: String) -> UsageError {
+    UsageError("--device \(text): \(what)")
   }
 }

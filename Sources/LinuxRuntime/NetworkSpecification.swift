@@ -22,15 +22,14 @@ public struct NetworkSpecification: Equatable, Sendable {
       text, option: "device",
       known: ["mac", "switch", "tap", "rate", "isolate", "queues", "mtu", "change-mac"])
     guard let mac = keyed.value("mac") else {
-      throw UsageError("--device \(text): mac=ADDRESS is missing, as in mac=02:00:00:00:00:01")
+      throw .device(text, "mac=ADDRESS is missing, as in mac=02:00:00:00:00:01")
     }
     guard let address = Self.address(mac), address.isStation else {
-      throw UsageError(
-        "--device \(text): mac=\(mac) is no address of one station, as 02:00:00:00:00:01 is")
+      throw .device(text, "mac=\(mac) is no address of one station, as 02:00:00:00:00:01 is")
     }
     port = SwitchPortOptions(address: address)
     for key in ["switch", "tap"] where keyed.value(key)?.isEmpty == true {
-      throw UsageError("--device \(text): \(key)=NAME is missing")
+      throw .device(text, "\(key)=NAME is missing")
     }
     switchName = keyed.value("switch")
     tap = try keyed.value("tap").map { name throws(UsageError) in try Self.tapName(name) }
@@ -38,16 +37,16 @@ public struct NetworkSpecification: Equatable, Sendable {
     port.mayChangeAddress = keyed.value("change-mac") != nil
     if let rate = keyed.value("rate") {
       guard let number = UInt64(rate), number > 0, number <= 1 << 40 else {
-        throw UsageError("--device \(text): rate is a number of bytes a second, 1 to 2^40")
+        throw .device(text, "rate is a number of bytes a second, 1 to 2^40")
       }
       port.bytesPerSecond = number
     }
     guard let pairs = Int(keyed.value("queues") ?? "1"), (1...8).contains(pairs) else {
-      throw UsageError("--device \(text): queues is a number from 1 to 8")
+      throw .device(text, "queues is a number from 1 to 8")
     }
     self.pairs = pairs
     guard let mtu = Int(keyed.value("mtu") ?? "1500"), NetFormat.mtuRange.contains(mtu) else {
-      throw UsageError("--device \(text): mtu is a number from 68 to 65535")
+      throw .device(text, "mtu is a number from 68 to 65535")
     }
     port.mtu = mtu
   }

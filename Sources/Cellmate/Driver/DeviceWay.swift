@@ -74,7 +74,7 @@ struct DeviceWay: ~Copyable {
   private let access: AccessMap
   /// What of it is free.
   var pools: SharedPools
-  private var rings = InlineArray<32, QueueRings?>(repeating: nil)
+  private var rings: PrivateStore<QueueRings>
   private var queueArena: PrivateArena
   private(set) var agreed = FeatureSet()
   private var link: Slot<LinkWay>
@@ -82,7 +82,8 @@ struct DeviceWay: ~Copyable {
   private var socket: Slot<SocketWay>
 
   /// Bytes of private memory for the books of the queues: 32 of 1024 entries.
-  private static var queueBytes: Int { 32 * DriverQueue.privateBytes(size: largestQueue) }
+  private static var queueBytes: Int { queueCount * DriverQueue.privateBytes(size: largestQueue) }
+  private static var queueCount: Int { 32 }
   private static var largestQueue: QueueSize {
     guard let size = QueueSize(1024) else { preconditionFailure("1024 is a queue size") }
     return size
@@ -90,53 +91,48 @@ struct DeviceWay: ~Copyable {
 
   /// Bytes of private memory a way over `window` and `other` needs.
   static func privateBytes(_ window: Range<Int>, _ other: Range<Int>) -> Int {
-    SharedPools.privateBytes(window, other, blockSize: 512) + queueBytes + 4096
+    SharedPools.privateBytes(window, other, blockSize: 512) + queueBytes + 8192
   }
 
   /// A native link.
   static func over(
     _ link: consuming LinkWay, _ plan: LinkPlan, arena: inout PrivateArena
   ) throws(FaceError) -> DeviceWay {
-    let (region, access) = (link.region, link.access)
-    guard
-      let pools = SharedPools.make(
-        plan.driverPool, plan.placement == .output ? plan.devicePool : nil, blockSize: 512,
-        arena: &arena), let queueArena = arena.split(queueBytes)
-    else { throw .noRoom }
-    return DeviceWay(region, access, pools, queueArena, link: Slot(link))
+    try DeviceWay(
+      link.region, link.access, plan.driverPool,
+      plan.placement == .output ? plan.devicePool : nil, link: Slot(link), arena: &arena)
   }
 
   /// A link in the Siemens dialect.
   static func over(
     _ siemens: consuming SiemensWay, arena: inout PrivateArena
   ) throws(FaceError) -> DeviceWay {
-    let (region, access, window) = (siemens.region, siemens.access, siemens.window)
-    guard let pools = SharedPools.make(window, nil, blockSize: 512, arena: &arena),
-      let queueArena = arena.split(queueBytes)
-    else { throw .noRoom }
-    return DeviceWay(region, access, pools, queueArena, siemens: Slot(siemens))
+    try DeviceWay(
+      siemens.region, siemens.access, siemens.window, siemens: Slot(siemens), arena: &arena)
   }
 
   /// A socket.
   static func over(
     _ socket: consuming SocketWay, arena: inout PrivateArena
   ) throws(FaceError) -> DeviceWay {
-    let (region, access) = (socket.region, socket.access)
-    guard let pools = SharedPools.make(0..<region.count, nil, blockSize: 512, arena: &arena),
-      let queueArena = arena.split(queueBytes)
-    else { throw .noRoom }
-    return DeviceWay(region, access, pools, queueArena, socket: Slot(socket))
+    try DeviceWay(
+      socket.region, socket.access, 0..<socket.region.count, socket: Slot(socket), arena: &arena)
   }
 
   @inline(never)
   private init(
-    _ region: SharedRegion, _ access: AccessMap, _ pools: consuming SharedPools,
-    _ queueArena: consuming PrivateArena, link: consuming Slot<LinkWay> = Slot(),
-    siemens: consuming Slot<SiemensWay> = Slot(), socket: consuming Slot<SocketWay> = Slot()
-  ) {
+    _ region: SharedRegion, _ access: AccessMap, _ window: Range<Int>, _ other: Range<Int>? = nil,
+    link: consuming Slot<LinkWay> = Slot(), siemens: consuming Slot<SiemensWay> = Slot(),
+    socket: consuming Slot<SocketWay> = Slot(), arena: inout PrivateArena
+  ) throws(FaceError) {
+    guard let pools = SharedPools.make(window, other, blockSize: 512, arena: &arena),
+      let rings = PrivateStore<QueueRings>(count: Self.queueCount, in: &arena),
+      let queueArena = arena.split(Self.queueBytes)
+    else { throw .noRoom }
     self.region = region
     self.access = access
     self.pools = pools
+    self.rings = rings
     self.queueArena = queueArena
     self.link = link
     self.siemens = siemens
@@ -205,13 +201,16 @@ struct DeviceWay: ~Copyable {
 
   /// Takes the memory of queue `index`, which keeps it for good; whether there was room.
   mutating func reserveQueue(_ index: Int, size: QueueSize) -> Bool {
-    if rings[index] == nil { rings[index] = QueueRings(size, &pools) }
-    return rings[index] != nil
+    if rings.isOccupied(index) { return true }
+    guard let ring = QueueRings(size, &pools) else { return false }
+    rings.put(ring, at: index)
+    return true
   }
 
   /// Makes queue `index` and gives it to the device; its memory is that of the one before.
   mutating func makeQueue(_ index: Int, size: QueueSize) throws(WayError) -> DriverQueue {
-    guard reserveQueue(index, size: size), let ring = rings[index] else { throw .failed(.noRoom) }
+    guard reserveQueue(index, size: size) else { throw .failed(.noRoom) }
+    let ring = rings[index]
     let configuration = ring.configuration(access, agreed)
     if link.isThere {
       try link.value.requireRoom(index, size)

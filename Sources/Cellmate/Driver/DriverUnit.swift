@@ -116,6 +116,7 @@ struct DriverUnit: ~Copyable {
   }
 
   /// Whether the device has returned something that was not yet taken.
+  @inline(never)
   var hasCompletion: Bool {
     if block.isThere { return block.value.driver.hasCompletion }
     if console.isThere { return console.value.driver.hasCompletion }

@@ -16,7 +16,7 @@ struct SocketWay: ~Copyable {
   private let path: String
   private let memory: DriverMemory
   private let wake: Descriptor
-  private var connection: VhostUserFrontend?
+  private var connection = Slot<VhostUserFrontend>()
   /// The queues that are in use, one bit each.
   private var queues: UInt32 = 0
   /// Connections in a row that ended before anything was asked of the device.
@@ -56,26 +56,17 @@ struct SocketWay: ~Copyable {
   var region: SharedRegion { memory.region }
   var access: AccessMap { memory.access }
   var notificationCount: UInt64 {
-    switch connection {
-    case .some(let connection): kicksBefore + connection.kicks
-    case nil: kicksBefore
-    }
+    connection.isThere ? kicksBefore + connection.value.kicks : kicksBefore
   }
   var wakeDescriptor: Int32 { wake.number }
   var now: UInt64 { cl_monotonic_ns() }
 
   private var socketNumber: Int32 {
-    switch connection {
-    case .some(let connection): connection.descriptor
-    case nil: -1
-    }
+    connection.isThere ? connection.value.descriptor : -1
   }
 
   private func callNumber(_ queue: Int) -> Int32 {
-    switch connection {
-    case .some(let connection): connection.callDescriptor(queue)
-    case nil: -1
-    }
+    connection.isThere ? connection.value.callDescriptor(queue) : -1
   }
 
   private func connect(
@@ -97,8 +88,8 @@ struct SocketWay: ~Copyable {
   ) throws(WayError) -> FeatureSet {
     queues = 0
     do throws(VhostUserFrontendError) {
-      if connection == nil { connection = try connect(until: deadline) }
-      return try connection!.negotiate(wanted: wanted, memory: memory)
+      if !connection.isThere { connection = Slot(try connect(until: deadline)) }
+      return try connection.value.negotiate(wanted: wanted, memory: memory)
     } catch {
       guard case .connect = error else { throw failed(error) }
       throw .failed(.explained(Code.text, "vhost-user \(path): \(error.text)"))
@@ -106,33 +97,33 @@ struct SocketWay: ~Copyable {
   }
 
   mutating func configuration(into bytes: inout MutableSpan<UInt8>) throws(WayError) {
-    guard connection != nil else { throw .lost }
+    guard connection.isThere else { throw .lost }
     do throws(VhostUserFrontendError) {
-      try connection!.configuration(into: &bytes)
+      try connection.value.configuration(into: &bytes)
     } catch { throw failed(error) }
   }
 
   mutating func enableQueue(_ index: Int, _ ring: QueueConfiguration) throws(WayError) {
-    guard connection != nil else { throw .lost }
+    guard connection.isThere else { throw .lost }
     do throws(VhostUserFrontendError) {
-      try connection!.enableQueue(index, ring)
+      try connection.value.enableQueue(index, ring)
       queues |= 1 << UInt32(index)
     } catch { throw failed(error) }
   }
 
   mutating func notify(queue: Int) {
-    guard connection != nil else { return }
+    guard connection.isThere else { return }
     failures = 0
-    connection!.kick(queue)
+    connection.value.kick(queue)
   }
 
   mutating func look() -> WayNews {
-    guard connection != nil else { return .lost }
+    guard connection.isThere else { return .lost }
     var entry = cl_poll_entry(fd: socketNumber, events: Int16(CL_POLL_IN), revents: 0)
     // Nothing was asked, so that anything to read is the end of the connection.
     guard unsafe cl_poll_ns(&entry, 1, 0) > 0 else { return .nothing }
     kicksBefore = notificationCount
-    connection = nil
+    connection = Slot()
     return .lost
   }
 
@@ -165,7 +156,7 @@ struct SocketWay: ~Copyable {
     failures &+= 1
     while true {
       do throws(VhostUserFrontendError) {
-        connection = try connect(until: deadline)
+        connection = Slot(try connect(until: deadline))
         return
       } catch {
         guard now < deadline else {
@@ -189,9 +180,9 @@ struct SocketWay: ~Copyable {
   }
 
   mutating func leave() {
-    guard connection != nil else { return }
+    guard connection.isThere else { return }
     for queue in 0..<DeviceLimits.queues where queues >> UInt32(queue) & 1 != 0 {
-      _ = try? connection!.stopQueue(queue)
+      _ = try? connection.value.stopQueue(queue)
     }
   }
 }
