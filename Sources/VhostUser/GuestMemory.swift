@@ -35,6 +35,7 @@ public struct GuestMemory: ~Copyable {
   private let windows: PrivateTable<AccessWindow>
 
   /// Reserves addresses; nothing is mapped.
+  @inline(never)
   public static func make(arena: inout PrivateArena) throws(SystemError) -> GuestMemory {
     var error: Int32 = 0
     var size = 256 << 30

@@ -154,6 +154,7 @@ extension ConsoleDriver {
     }
   }
 
+  @inline(never)
   private mutating func send(_ message: ConsoleMessage) -> Bool {
     guard freeMessages != 0 else { return false }
     let token = freeMessages.trailingZeroBitCount

@@ -51,6 +51,7 @@ public struct NetDriver: ~Copyable {
   /// - Parameters:
   ///   - out: `layout.outBytes` bytes that the device may read.
   ///   - into: `layout.inBytes` bytes that the device may write.
+  @inline(never)
   public init?(
     _ layout: NetDriverLayout, out: BufferSegment, into: BufferSegment, region: SharedRegion,
     arena: inout PrivateArena
@@ -93,6 +94,7 @@ public struct NetDriver: ~Copyable {
   }
 
   /// Whether a queue is there.
+  @inline(never)
   public func isAttached(_ place: NetQueue) -> Bool {
     queues.isOccupied(place.index(pairs: layout.pairs))
   }
@@ -126,6 +128,7 @@ public struct NetDriver: ~Copyable {
 
   // MARK: Buffers
 
+  @inline(never)
   func receiveBuffer(_ token: Int, _ pair: Int) -> BufferSegment {
     into.slice(
       from: (pair * layout.receiveDepth + token) * layout.receiveSize, count: layout.receiveSize)
@@ -145,6 +148,7 @@ public struct NetDriver: ~Copyable {
   }
 
   /// A queue that the device broke takes nothing; the error comes out where used chains are taken.
+  @inline(never)
   mutating func add(
     _ place: NetQueue, _ buffers: Span<BufferSegment>, readable count: Int, token: Int
   ) {
@@ -158,6 +162,7 @@ public struct NetDriver: ~Copyable {
     }
   }
 
+  @inline(never)
   mutating func offer(_ token: Int, _ pair: Int) {
     let buffers: InlineArray<1, BufferSegment> = [receiveBuffer(token, pair)]
     add(.receive(pair: pair), buffers.span, readable: 0, token: token)

@@ -29,6 +29,7 @@ public final class SwitchRegistry: @unchecked Sendable {
   /// Makes a port at the switch `name`, or at one of its own, and connects a tap to it.
   ///
   /// - Parameter wakeDescriptor: the event that is signalled when a frame has come.
+  @inline(never)
   public func join(
     _ options: SwitchPortOptions, name: String?, tap: String?, wakeDescriptor: Int32
   ) throws(SwitchError) -> SwitchPortHost {
