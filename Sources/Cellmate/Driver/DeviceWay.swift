@@ -34,10 +34,20 @@ enum WayNews {
 
 /// Where the rings of a queue lie.
 struct QueueRings {
-  let size: QueueSize
+  /// The number of entries; 0 where no rings are yet. As wide as the rest: a structure without a
+  /// gap is cleared in one piece, 32 of them too.
+  let size: Int
   let table: BufferSegment
   let available: BufferSegment
   let used: BufferSegment
+
+  /// None: nothing but zeros.
+  init() {
+    size = 0
+    table = BufferSegment(offset: 0, count: 0)
+    available = table
+    used = table
+  }
 
   /// Takes the rings out of the shared memory; `nil` when there is no room.
   init?(_ size: QueueSize, _ pools: inout SharedPools) {
@@ -46,14 +56,16 @@ struct QueueRings {
       let available = pools.allocate(layout.availableRing, forWriting: false),
       let used = pools.allocate(layout.usedRing, forWriting: true)
     else { return nil }
-    self.size = size
+    self.size = Int(size.rawValue)
     self.table = table
     self.available = available
     self.used = used
   }
 
   /// The queue as the device is told.
-  func configuration(_ access: borrowing AccessMap, _ agreed: FeatureSet) -> QueueConfiguration {
+  func configuration(
+    _ size: QueueSize, _ access: borrowing AccessMap, _ agreed: FeatureSet
+  ) -> QueueConfiguration {
     var features = QueueFeatures()
     if agreed.contains(.indirectDescriptors) { features.insert(.indirectDescriptors) }
     if agreed.contains(.eventIndex) { features.insert(.eventIndex) }
@@ -74,7 +86,7 @@ struct DeviceWay: ~Copyable {
   private let access: AccessMap
   /// What of it is free.
   var pools: SharedPools
-  private var rings = InlineArray<32, QueueRings?>(repeating: nil)
+  private var rings = InlineArray<32, QueueRings>(repeating: QueueRings())
   private var queueArena: PrivateArena
   private(set) var agreed = FeatureSet()
   private var link: Slot<LinkWay>
@@ -204,14 +216,16 @@ struct DeviceWay: ~Copyable {
 
   /// Takes the memory of queue `index`, which keeps it for good; whether there was room.
   mutating func reserveQueue(_ index: Int, size: QueueSize) -> Bool {
-    if rings[index] == nil { rings[index] = QueueRings(size, &pools) }
-    return rings[index] != nil
+    if rings[index].size == 0, let made = QueueRings(size, &pools) { rings[index] = made }
+    return rings[index].size != 0
   }
 
   /// Makes queue `index` and gives it to the device; its memory is that of the one before.
   mutating func makeQueue(_ index: Int, size: QueueSize) throws(WayError) -> DriverQueue {
-    guard reserveQueue(index, size: size), let ring = rings[index] else { throw .failed(.noRoom) }
-    let configuration = ring.configuration(access, agreed)
+    guard reserveQueue(index, size: size) else { throw .failed(.noRoom) }
+    let ring = rings[index]
+    guard let ringSize = QueueSize(ring.size) else { throw .failed(.noRoom) }
+    let configuration = ring.configuration(ringSize, access, agreed)
     if link.isThere {
       try link.value.requireRoom(index, size)
     } else {
