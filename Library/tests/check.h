@@ -35,5 +35,9 @@ void test_restart(void);
 void test_threads(void);
 void test_block(const char *image);
 void test_drivers(const char *image);
+void test_ways(const char *image);
+void test_keeper(const char *image);
+void test_exchange(const char *image);
+void test_deadlines(const char *image);
 
 #endif

@@ -2,7 +2,7 @@
 /* The conformance suite of the C interface; runs against every build of the library. */
 #include <string.h>
 
-#include "check.h"
+#include "simulator.h"
 
 int checks;
 int failures;
@@ -13,10 +13,13 @@ static void log_line(void *context, const char *line) {
 }
 
 int main(int count, char **words) {
-  if (count != 2) {
-    printf("usage: %s IMAGE   (IMAGE is created and written)\n", words[0]);
+  if (count != 3) {
+    printf("usage: %s IMAGE SIMULATOR   (IMAGE and files beside it are created and written;"
+           " SIMULATOR is ivshmem-sim)\n",
+           words[0]);
     return 2;
   }
+  simulator_use(words[2]);
   cellmate_set_log(log_line, NULL);
   struct {
     const char *name;
@@ -34,12 +37,17 @@ int main(int count, char **words) {
     tests[index].run();
     printf("%-10s %s\n", tests[index].name, failures == before ? "ok" : "FAILED");
   }
-  int before = failures;
-  test_block(words[1]);
-  printf("%-10s %s\n", "block", failures == before ? "ok" : "FAILED");
-  before = failures;
-  test_drivers(words[1]);
-  printf("%-10s %s\n", "drivers", failures == before ? "ok" : "FAILED");
+  struct {
+    const char *name;
+    void (*run)(const char *image);
+  } with_files[] = {{"block", test_block},       {"drivers", test_drivers},
+                    {"ways", test_ways},         {"keeper", test_keeper},
+                    {"exchange", test_exchange}, {"deadlines", test_deadlines}};
+  for (size_t index = 0; index < sizeof with_files / sizeof with_files[0]; index++) {
+    int before = failures;
+    with_files[index].run(words[1]);
+    printf("%-10s %s\n", with_files[index].name, failures == before ? "ok" : "FAILED");
+  }
   printf("%d checks, %d failures\n", checks, failures);
   return failures != 0;
 }

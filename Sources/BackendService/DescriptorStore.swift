@@ -18,16 +18,6 @@ enum DescriptorStore {
     return number > 0 && environment("NOTIFY_SOCKET") != nil
   }
 
-  /// A name for what belongs to the link behind `path`: printable, no colon.
-  static func name(_ kind: String, _ path: String) -> String {
-    var name = kind + "="
-    for byte in path.utf8.suffix(200) {
-      let isPlain = byte > 0x20 && byte < 0x7f && byte != 0x3a
-      name.unicodeScalars.append(Unicode.Scalar(isPlain ? byte : 0x5f))
-    }
-    return name
-  }
-
   /// Gives a descriptor away for the next process.
   ///
   /// - Throws: what the system says.

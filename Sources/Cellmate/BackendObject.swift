@@ -227,10 +227,20 @@ struct BackendObject: HandleObject, ~Copyable {
     }
   }
 
+  /// Whether the caller has answered since the last step: nobody signals that, and the front-end
+  /// waits for it.
+  private var hasAnswer: Bool {
+    for slot in 0..<BlockLayout.slotCount {
+      if let requests = pending[slot], requests.hasAnswer { return true }
+    }
+    return false
+  }
+
   /// Sleeps on the link's own events.
   @inline(never)
   mutating func sleep(until deadline: Instant?) -> WaitOutcome {
-    switch face {
+    if hasAnswer { return .event }
+    return switch face {
     case .native: native!.sleep(until: deadline)
     case .siemens: siemens!.sleep(until: deadline)
     case .vhostUser: socket!.sleep(until: deadline)
@@ -238,7 +248,8 @@ struct BackendObject: HandleObject, ~Copyable {
   }
 
   mutating func prepareToSleep() -> Bool {
-    switch face {
+    if hasAnswer { return false }
+    return switch face {
     case .native: native!.prepareToSleep()
     case .siemens: siemens!.prepareToSleep()
     case .vhostUser: socket!.prepareToSleep()

@@ -119,5 +119,11 @@ struct CallbackDevice: DeviceModel, ~Copyable {
     if let stop = unsafe callbacks.stop { unsafe stop(callbacks.context) }
   }
 
+  mutating func cancel(queue: Int) {
+    if let cancel = unsafe callbacks.cancel {
+      unsafe cancel(callbacks.context, UInt32(queue))
+    }
+  }
+
   mutating func takeConfigurationChange() -> Bool { false }
 }

@@ -204,26 +204,37 @@ extension DriverObject {
   fileprivate mutating func tell(
     _ command: NetCommand, _ argument: UInt64, until deadline: UInt64
   ) throws(FaceError) {
+    // The answer to one that was given up comes first.
+    if unit.network.value.driver.isCommandOpen {
+      _ = try awaitAnswer(until: deadline)
+      openAddress = nil
+    }
     guard unit.network.value.driver.start(command, argument) else {
       throw .explained(
         Code.refused, "the device has no control queue for: \(Self.name(command))")
     }
+    openAddress = command == .setAddress ? MACAddress(rawValue: argument) : nil
+    openCommand = Self.name(command)
     publish()
+    guard try awaitAnswer(until: deadline) else {
+      throw .explained(Code.refused, "the device refuses: \(Self.name(command))")
+    }
+  }
+
+  /// Waits for the answer to the command that is open: whether the device did it.
+  private mutating func awaitAnswer(until deadline: UInt64) throws(FaceError) -> Bool {
     while true {
       let answer: Bool?
       do throws(QueueError) {
         answer = try unit.network.value.driver.takeAnswer()
       } catch { throw Self.broken(error) }
       if let answer {
-        guard answer else {
-          throw .explained(Code.refused, "the device refuses: \(Self.name(command))")
-        }
-        if command == .setAddress { address = MACAddress(rawValue: argument) }
-        return
+        if answer, let openAddress { address = openAddress }
+        return answer
       }
       try require(look(), Code.link)
       guard way.now < deadline else {
-        throw .explained(Code.deadline, "the device does not answer: \(Self.name(command))")
+        throw .explained(Code.deadline, "the device does not answer: \(openCommand)")
       }
       switch sleep(until: deadline, spin: 0) {
       case .event, .deadline: break

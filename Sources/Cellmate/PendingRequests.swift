@@ -99,6 +99,9 @@ struct PendingRequests {
     return true
   }
 
+  /// Whether ``nextCompletion()`` has something to return.
+  var hasAnswer: Bool { heads[0].firstDone >= 0 }
+
   /// The oldest answer.
   func nextCompletion() -> DeviceCompletion? {
     let first = heads[0].firstDone

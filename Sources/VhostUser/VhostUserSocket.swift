@@ -101,11 +101,8 @@ public struct VhostUserSocket: ~Copyable {
       )
     }
     if result == count { return }
-    switch -result {
-    case Int(SystemError.tryAgain), 0...: throw .notReading
-    default:
-      if result > 0 { throw .notReading }
-      throw .closed(inMessage: false)
-    }
+    // A part of a message cannot be taken back.
+    guard result < 0, result != -Int(SystemError.tryAgain) else { throw .notReading }
+    throw .closed(inMessage: false)
   }
 }

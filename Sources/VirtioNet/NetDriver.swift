@@ -41,7 +41,8 @@ public struct NetDriver: ~Copyable {
   /// What was agreed, and what the device may leave undone in frames.
   var features = FeatureSet()
   var guestOffloads = FeatureSet()
-  var isCommandOpen = false
+  /// Whether the answer to a command has not been taken yet.
+  public internal(set) var isCommandOpen = false
   /// Pairs that frames may be sent on, and those that the open command asks for.
   public internal(set) var activePairs = 1
   var askedPairs: Int?

@@ -18,9 +18,9 @@ struct ConsoleRig: ~Copyable {
     self.log = log
   }
 
-  /// Looks at each news until `condition` holds; false after ten seconds.
+  /// Looks at each news until `condition` holds; false after a minute.
   mutating func waits(until condition: (inout LinuxConsoleHost) -> Bool) -> Bool {
-    let end = cl_monotonic_ns() + 10_000_000_000
+    let end = cl_monotonic_ns() + 60_000_000_000
     while cl_monotonic_ns() < end {
       _ = host.takeEvents()
       if condition(&host) { return true }
@@ -71,10 +71,10 @@ struct ConsoleRig: ~Copyable {
   }
 
   /// Writes everything while `drain` takes it at the other end, at its own pace; false after
-  /// thirty seconds.
+  /// a minute.
   mutating func writeAll(_ bytes: [UInt8], from start: Int, _ drain: () -> Void) -> Bool {
     var done = start
-    let end = cl_monotonic_ns() + 30_000_000_000
+    let end = cl_monotonic_ns() + 60_000_000_000
     while done < bytes.count, cl_monotonic_ns() < end {
       drain()
       _ = host.takeEvents()
@@ -123,7 +123,7 @@ final class Outside {
     }
   }
 
-  /// Waits until as much has come, at most ten seconds.
+  /// Waits until as much has come, at most a minute.
   func read(_ count: Int) -> [UInt8] {
     var all = readNow()
     while all.count < count {

@@ -99,9 +99,9 @@ import VirtioConsole
     (try? String(contentsOfFile: path, encoding: .utf8)) ?? ""
   }
 
-  /// Looks again until `condition` holds, at most ten seconds.
+  /// Looks again until `condition` holds, at most a minute.
   private func holds(_ condition: () -> Bool) -> Bool {
-    for _ in 0..<2000 {
+    for _ in 0..<12_000 {
       if condition() { return true }
       var entry = cl_poll_entry(fd: -1, events: 0, revents: 0)
       _ = unsafe cl_poll_ns(&entry, 1, 5_000_000)

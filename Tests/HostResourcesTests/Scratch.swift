@@ -32,10 +32,10 @@ func threadCount() throws -> Int {
   try FileManager.default.contentsOfDirectory(atPath: "/proc/self/task").count
 }
 
-/// Waits for an event at most five seconds; whether it came.
+/// Waits for an event at most a minute; whether it came.
 func waitForEvent(_ descriptor: Int32) -> Bool {
   var entry = cl_poll_entry(fd: descriptor, events: Int16(CL_POLL_IN), revents: 0)
-  return unsafe cl_poll_ns(&entry, 1, 5_000_000_000) > 0
+  return unsafe cl_poll_ns(&entry, 1, 60_000_000_000) > 0
 }
 
 extension FileBlockOptions {

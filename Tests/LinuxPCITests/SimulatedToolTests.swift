@@ -63,9 +63,9 @@ import Testing
     }
   }
 
-  /// Looks again until it holds, at most twenty seconds.
+  /// Looks again until it holds, at most a minute.
   static func until(_ condition: () throws -> Bool) rethrows -> Bool {
-    for _ in 0..<400 {
+    for _ in 0..<1200 {
       if try condition() { return true }
       var entry = cl_poll_entry(fd: -1, events: 0, revents: 0)
       _ = unsafe cl_poll_ns(&entry, 1, 50_000_000)

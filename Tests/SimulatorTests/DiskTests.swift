@@ -55,7 +55,7 @@ import VirtioBlock
     defer { process.terminate() }
     var client = try BlockClient(
       link: try LinkSpecification(link), slot: 0, depth: 8, chunk: 16384,
-      patience: 20_000_000_000
+      patience: 60_000_000_000
     ) { _ in }
     #expect(client.byteCount == UInt64(bytes.count))
     var copy = [UInt8](repeating: 0, count: bytes.count)

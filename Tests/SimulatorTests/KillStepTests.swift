@@ -98,7 +98,7 @@ import VirtioBlock
     defer { _ = keeper.stop() }
     var client = try BlockClient(
       link: try LinkSpecification(link), slot: 0, depth: 4, chunk: 16384,
-      patience: 30_000_000_000
+      patience: 60_000_000_000
     ) { _ in }
     let disk = try FileHandle(forReadingFrom: file)
     var offset = 0

@@ -65,9 +65,9 @@ final class Program {
   }
 }
 
-/// Looks again until `condition` holds, at most twenty seconds.
+/// Looks again until `condition` holds, at most a minute.
 func holds(_ condition: () throws -> Bool) rethrows -> Bool {
-  for _ in 0..<4000 {
+  for _ in 0..<12_000 {
     if try condition() { return true }
     var entry = cl_poll_entry(fd: -1, events: 0, revents: 0)
     _ = unsafe cl_poll_ns(&entry, 1, 5_000_000)

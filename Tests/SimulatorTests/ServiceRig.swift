@@ -77,7 +77,7 @@ final class ServiceProcess {
 
   /// Waits until the control socket answers.
   func connect() throws -> Descriptor {
-    let end = cl_monotonic_ns() + 20_000_000_000
+    let end = cl_monotonic_ns() + 60_000_000_000
     while true {
       let result = unsafe cl_connect_stream(control)
       if result >= 0 { return Descriptor(owning: Int32(result)) }
@@ -93,7 +93,7 @@ final class ServiceProcess {
     var answer: [UInt8] = []
     while !isWhole(answer) {
       var entry = cl_poll_entry(fd: socket, events: Int16(CL_POLL_IN), revents: 0)
-      guard unsafe cl_poll_ns(&entry, 1, 20_000_000_000) > 0 else { return answer }
+      guard unsafe cl_poll_ns(&entry, 1, 60_000_000_000) > 0 else { return answer }
       var buffer = [UInt8](repeating: 0, count: 65536)
       let count = unsafe recv(socket, &buffer, buffer.count, 0)
       guard count > 0 else { return answer }
@@ -190,7 +190,7 @@ final class FakeManager {
   }
 
   /// The next line of any message; `nil` when none came within `nanoseconds`.
-  func next(within nanoseconds: Int64 = 20_000_000_000) -> String? {
+  func next(within nanoseconds: Int64 = 60_000_000_000) -> String? {
     while lines.isEmpty {
       var entry = cl_poll_entry(fd: socket.number, events: Int16(CL_POLL_IN), revents: 0)
       guard unsafe cl_poll_ns(&entry, 1, nanoseconds) > 0 else { return nil }
@@ -205,7 +205,7 @@ final class FakeManager {
 
   /// Takes lines up to one that begins so; `nil` when none comes.
   func take(_ prefix: String) -> String? {
-    let end = cl_monotonic_ns() + 20_000_000_000
+    let end = cl_monotonic_ns() + 60_000_000_000
     while cl_monotonic_ns() < end, let line = next() {
       if line.hasPrefix(prefix) { return line }
     }

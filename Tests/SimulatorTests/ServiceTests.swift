@@ -75,7 +75,7 @@ import VirtioBlock
       ["NOTIFY_SOCKET": service.path("notify"), "WATCHDOG_USEC": "100000"], pipe: pipe)
     #expect(manager.take("WATCHDOG=1") != nil)
     // Each front-end that comes and goes is two lines of the log.
-    let end = cl_monotonic_ns() + 20_000_000_000
+    let end = cl_monotonic_ns() + 60_000_000_000
     let silence = "STATUS=vhost-user \(service.path("rng")) does not answer"
     var said: String?
     while said != silence, cl_monotonic_ns() < end {
@@ -111,7 +111,7 @@ import VirtioBlock
     _ = try service.ask("help")
     var client = try BlockClient(
       link: try LinkSpecification("sim:\(server.path)"), slot: 0, depth: 4, chunk: 16384,
-      patience: 20_000_000_000
+      patience: 60_000_000_000
     ) { _ in }
     var copy = [UInt8](repeating: 1, count: 1 << 20)
     var answers: [String] = []
@@ -210,7 +210,7 @@ import VirtioBlock
     let space = try service.addressSpace()
     for _ in 0..<30 { try cycle() }
     // The connection of the last command may still be on its way out, now and before.
-    let end = cl_monotonic_ns() + 20_000_000_000
+    let end = cl_monotonic_ns() + 60_000_000_000
     var after = try service.census()
     while after != before, after != [before[0] - 1, before[1]], cl_monotonic_ns() < end {
       after = try service.census()

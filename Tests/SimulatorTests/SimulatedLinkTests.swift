@@ -118,7 +118,7 @@ final class RunningServer {
       a.writeState(7)
       #expect(b.wait(until: Self.soon) == .deadline)
     }
-    let later = b.now().advanced(byNanoseconds: 5_000_000_000)
+    let later = b.now().advanced(byNanoseconds: 60_000_000_000)
     #expect(b.wait(until: later) == .event)
     #expect(b.region.state(of: PeerID(0), in: b.geometry) == 0)
   }

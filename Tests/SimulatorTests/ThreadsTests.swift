@@ -27,7 +27,7 @@ import VirtioBlock
     let backend = try ServedLink(BackendOptions.Link(.link(link), devices: devices), options)
     try backend.start(signalling: event.number)
     var client = try BlockClient(
-      link: link, slot: 0, depth: 4, chunk: 16384, patience: 20_000_000_000
+      link: link, slot: 0, depth: 4, chunk: 16384, patience: 60_000_000_000
     ) { _ in }
     var copy = [UInt8](repeating: 0, count: bytes.count)
     try DiskTests.read(&client, &copy) { _ in }

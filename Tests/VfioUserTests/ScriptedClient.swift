@@ -86,7 +86,7 @@ final class ScriptedClient {
 
   init(_ path: String) throws {
     var result = unsafe cl_connect_stream(path)
-    let deadline = cl_monotonic_ns() + 5_000_000_000
+    let deadline = cl_monotonic_ns() + 60_000_000_000
     // The server may not have taken the connections before this one.
     while result == -11, cl_monotonic_ns() < deadline { result = unsafe cl_connect_stream(path) }
     socket = try Descriptor(result)
@@ -114,13 +114,13 @@ final class ScriptedClient {
     guard sendRaw(bytes, descriptors) == bytes.count else { throw ScriptedError.closed }
   }
 
-  /// Receives exactly `count` bytes, within five seconds.
+  /// Receives exactly `count` bytes, within a minute.
   func receive(_ count: Int, _ descriptors: inout [Int32]) throws -> [UInt8] {
     var bytes = [UInt8](repeating: 0, count: count)
     var have = 0
     while have < count {
       var entry = cl_poll_entry(fd: socket.number, events: 1, revents: 0)
-      guard unsafe cl_poll_ns(&entry, 1, 5_000_000_000) == 1 else { throw ScriptedError.noAnswer }
+      guard unsafe cl_poll_ns(&entry, 1, 60_000_000_000) == 1 else { throw ScriptedError.noAnswer }
       var numbers = [Int32](repeating: -1, count: Int(CL_MAX_FDS))
       var arrived: UInt32 = 0
       let got = unsafe bytes.withUnsafeMutableBytes { data in
@@ -206,7 +206,7 @@ final class ScriptedEvent {
     _ = cl_set_nonblocking(descriptor.number)
   }
   /// Whether it was signalled, at most `seconds` from now.
-  func fires(within seconds: Int64 = 5) -> Bool {
+  func fires(within seconds: Int64 = 60) -> Bool {
     var entry = cl_poll_entry(fd: descriptor.number, events: 1, revents: 0)
     guard unsafe cl_poll_ns(&entry, 1, seconds * 1_000_000_000) == 1 else { return false }
     cl_event_take(descriptor.number)

@@ -1,8 +1,12 @@
 import CLinux
 import Foundation
+import LinuxRuntime
 import LinuxSupport
+import SharedMemory
 import Testing
-import VhostUser
+import VirtioDevice
+
+@testable import VhostUser
 
 @Suite struct VhostUserSocketTests {
   /// Both ends of a stream connection.
@@ -89,6 +93,39 @@ import VhostUser
   private func shutDown(_ ends: consuming Ends) throws -> Ends {
     let spare = try Descriptor(cl_eventfd())
     return Ends(ours: ends.ours, theirs: spare)
+  }
+
+  /// A peer that has gone is told from one that does not read: a driver waits for the first to come
+  /// back.
+  @Test func aSendToNobodyIsToldFromASendToTheDeaf() throws {
+    var message = VhostUserMessage()
+    message.begin(15, flags: 0)
+    var ends = try Ends.make()
+    #expect(throws: VhostUserError.notReading) {
+      // More than any socket holds.
+      for _ in 0..<10_000_000 { try ends.ours.send(message) }
+    }
+    ends = try shutDown(ends)
+    #expect(throws: VhostUserError.closed(inMessage: false)) { try ends.ours.send(message) }
+  }
+
+  /// The back-end was killed before the first question, which the connection already has room for.
+  @Test func aBackEndThatDiesBeforeTheFirstQuestionHasGone() throws {
+    let scratch = FileManager.default.temporaryDirectory.appendingPathComponent(
+      "cellmate-test-\(UInt64.random(in: 0...UInt64.max))")
+    defer { try? FileManager.default.removeItem(at: scratch) }
+    var arena = PrivateMemory.arena(1 << 16)
+    let memory = try DriverMemory.make(1 << 20, arena: &arena)
+    let front: VhostUserFrontend
+    do {
+      let listener = try Descriptor(unsafe cl_listen_stream(scratch.path))
+      front = try VhostUserFrontend.connect(path: scratch.path, patience: 60_000_000_000)
+      cl_close(Int32(try SystemError.check(cl_accept(listener.number))))
+    }
+    var driver = front
+    #expect(throws: VhostUserFrontendError.message(.closed(inMessage: false))) {
+      _ = try driver.negotiate(wanted: .version1, memory: memory)
+    }
   }
 
   @Test func tooManyDescriptorsAreAnErrorAndAreClosed() throws {

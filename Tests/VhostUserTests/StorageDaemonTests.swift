@@ -98,7 +98,7 @@ private let program = (ProcessInfo.processInfo.environment["PATH"] ?? "")
   @Test func featuresQueuesAndConfigurationAreUnderstood() throws {
     let daemon = try Daemon(bytes: Self.random(1 << 20, seed: 7), queues: 3)
     defer { daemon.stop() }
-    var front = try VhostUserFrontend.connect(path: daemon.path, patience: 10_000_000_000)
+    var front = try VhostUserFrontend.connect(path: daemon.path, patience: 60_000_000_000)
     var arena = PrivateMemory.arena(1 << 16)
     let memory = try DriverMemory.make(1 << 20, arena: &arena)
     let wanted = FeatureSet.version1.union(.indirectDescriptors).union(.eventIndex)

@@ -121,11 +121,12 @@ void cellmate_set_report(cellmate_report report, void *context);
 typedef struct cellmate_keeper {
   size_t size;
   void *context;
-  /* A descriptor that an earlier process gave, now the library's; -1: there is none. */
+  /* A duplicate of the descriptor that an earlier process gave, the library's to close; -1: there
+   * is none. It stays kept until forget: the library does not give it again. */
   int32_t (*take)(void *context, const char *name);
   /* Keeps a duplicate of the descriptor; 0, or a negative errno. NULL: nothing new is kept. */
   int32_t (*keep)(void *context, const char *name, int32_t descriptor);
-  /* Nothing of that name is for the next process. */
+  /* Nothing of that name is for the next process; there may be nothing. */
   void (*forget)(void *context, const char *name);
 } cellmate_keeper;
 /* Copied; NULL: nobody keeps anything. Set it before anything is opened. */
@@ -350,20 +351,28 @@ typedef struct cellmate_device {
   uint32_t reserved;
   /* The driver has set DRIVER_OK. May be NULL. */
   void (*start)(void *context, uint64_t features);
-  /* The driver has reset the device: complete what is pending soon; the reset waits for it. May be
-   * NULL. */
+  /* The driver has reset the device or is gone: complete what is pending soon; the reset waits for
+   * it. Also called by cellmate_backend_close, which needs no completions and knows the handle no
+   * more. May be NULL. */
   void (*stop)(void *context);
   /* Serves one request. Returns the number of bytes written into the writable part, or
    * CELLMATE_PENDING. */
   int64_t (*serve)(void *context, const cellmate_request *request);
+  /* The driver stops this queue alone, or a VMM stops the device and every queue gets the call:
+   * complete what is pending of it soon, with what was written so far; who stops it waits for
+   * that. May be called again until then. NULL: the wait lasts until the requests end by
+   * themselves. */
+  void (*cancel)(void *context, uint32_t queue);
 } cellmate_device;
 
 /* Adds a device of the caller's before the start, in slot 0 to 7. */
 cellmate_result cellmate_backend_add_device(
     cellmate_backend *backend, uint32_t slot, const cellmate_device *device);
 
-/* Completes a pending request; from callbacks too. A ticket of a queue that was reset meanwhile
- * is accepted and dropped; one that was never given out is CELLMATE_ERROR_ARGUMENT. */
+/* Completes a pending request; from callbacks too. The front-end hears of it in the next
+ * cellmate_backend_step; a sleep before that ends at once. A ticket of a queue that was reset
+ * meanwhile is accepted and dropped; one that is not open, because it was never given out or is
+ * completed already, is CELLMATE_ERROR_ARGUMENT. */
 cellmate_result cellmate_backend_complete(
     cellmate_backend *backend, uint32_t slot, uint64_t ticket, uint32_t written);
 
@@ -601,8 +610,8 @@ cellmate_result cellmate_frontend_close(cellmate_frontend *frontend);
 
 /* Waits for the back-end, sets the device up and submits again what was not answered, until it
  * works or deadline passes. The first time a vhost-user back-end has to be there.
- * CELLMATE_ERROR_INTERRUPTED: a signal handler has run, or somebody woke the driver; call again to
- * go on. */
+ * CELLMATE_ERROR_INTERRUPTED: a signal handler has run; over a socket also when somebody woke the
+ * driver, which does not end the wait on a link. Call again to go on. */
 cellmate_result cellmate_driver_connect(cellmate_driver *driver, uint64_t deadline);
 
 /* Why the last call that failed on this driver did so, in words; other calls leave it. */
@@ -819,7 +828,8 @@ enum {
 };
 
 /* Gives the device a command and waits for its answer. CELLMATE_ERROR_REFUSED: it has no queue for
- * it, or says no. A device that was set up again has forgotten its commands. */
+ * it, or says no. CELLMATE_ERROR_DEADLINE: it may still carry the command out; the next one waits
+ * for that. A device that was set up again has forgotten its commands. */
 cellmate_result cellmate_network_command(
     cellmate_driver *driver, uint32_t command, uint64_t argument, uint64_t deadline);
 

@@ -19,6 +19,10 @@ struct DriverObject: HandleObject, ~Copyable {
   var bridge = Slot<FrameBridge>()
   /// The address the device was asked to have; `nil` for its own.
   var address: MACAddress?
+  /// The address that the network device's open command asks for.
+  var openAddress: MACAddress?
+  /// What the network device was told last, in words.
+  var openCommand: StaticString = "a command"
   /// What was agreed.
   private(set) var features = FeatureSet()
   /// The start of the configuration space.

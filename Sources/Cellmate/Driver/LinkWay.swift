@@ -47,9 +47,8 @@ struct LinkWay: ~Copyable {
     } catch {
       if case .linkLost = error { throw .lost }
       // Rounded: some of the patience is spent on the way here.
-      let rest = deadline - min(deadline, start)
-      let seconds = rest / 1_000_000_000 + (rest % 1_000_000_000 >= 500_000_000 ? 1 : 0)
-      throw .failed(Self.explain(error, frontend.link.reason, seconds: seconds, wanting: kind))
+      let rest = (deadline - min(deadline, start)) / 500_000 / 2
+      throw .failed(Self.explain(error, frontend.link.reason, patience: rest, wanting: kind))
     }
   }
 
@@ -57,14 +56,15 @@ struct LinkWay: ~Copyable {
   ///
   /// - Parameters:
   ///   - reason: what this side says of its partner's header.
-  ///   - seconds: how long the back-end was waited for.
+  ///   - patience: how long the back-end was waited for, in milliseconds.
   private static func explain(
-    _ error: FrontendError, _ reason: LinkReason, seconds: UInt64, wanting kind: DeviceKind
+    _ error: FrontendError, _ reason: LinkReason, patience: UInt64, wanting kind: DeviceKind
   ) -> FaceError {
+    let waited = patience < 1000 ? "\(patience) ms" : "\((patience + 500) / 1000) s"
     let text =
       switch error {
       case .deadline(.linkUp):
-        "no back-end answered within \(seconds) s"
+        "no back-end answered within \(waited)"
           + (reason == .none ? "; start ivshmem-backend" : "; its header is wrong: \(reason)")
       case .wrongDevice(let found, _):
         "the slot holds device type \(found), not \(kind.name) (\(kind.id))"

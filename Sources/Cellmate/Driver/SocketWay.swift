@@ -19,6 +19,8 @@ struct SocketWay: ~Copyable {
   private var connection: VhostUserFrontend?
   /// The queues that are in use, one bit each.
   private var queues: UInt32 = 0
+  /// Connections in a row that ended before anything was asked of the device.
+  private var failures: UInt32 = 0
   /// Kicks on the connections before this one.
   private var kicksBefore: UInt64 = 0
   private var entries = InlineArray<34, cl_poll_entry>(repeating: cl_poll_entry())
@@ -120,6 +122,7 @@ struct SocketWay: ~Copyable {
 
   mutating func notify(queue: Int) {
     guard connection != nil else { return }
+    failures = 0
     connection!.kick(queue)
   }
 
@@ -157,6 +160,9 @@ struct SocketWay: ~Copyable {
   }
 
   mutating func waitForBackend(until deadline: UInt64) throws(FaceError) {
+    // A back-end that takes connections and ends them is not asked all the time.
+    if failures > 0 { try pause(2_000_000 << UInt64(min(failures, 6)), until: deadline) }
+    failures &+= 1
     while true {
       do throws(VhostUserFrontendError) {
         connection = try connect(until: deadline)
@@ -169,11 +175,17 @@ struct SocketWay: ~Copyable {
         }
       }
       // Nothing announces a socket that is not there yet: look again, soon.
-      var entry = cl_poll_entry(fd: wake.number, events: Int16(CL_POLL_IN), revents: 0)
-      let result = unsafe cl_poll_ns(&entry, 1, 2_000_000)
-      if result > 0 { cl_event_take(wake.number) }
-      if result != 0 { throw FaceError(Code.interrupted) }
+      try pause(2_000_000, until: .max)
     }
+  }
+
+  /// Waits; a wake-up ends it, and the call that waits.
+  private func pause(_ nanoseconds: UInt64, until deadline: UInt64) throws(FaceError) {
+    var entry = cl_poll_entry(fd: wake.number, events: Int16(CL_POLL_IN), revents: 0)
+    let rest = Int64(clamping: min(nanoseconds, deadline - min(deadline, now)))
+    let result = unsafe cl_poll_ns(&entry, 1, rest)
+    if result > 0 { cl_event_take(wake.number) }
+    if result != 0 { throw FaceError(Code.interrupted) }
   }
 
   mutating func leave() {
