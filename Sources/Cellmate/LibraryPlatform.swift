@@ -131,6 +131,7 @@ struct LibraryPlatform: Platform, ~Copyable {
       callbacks.context, UInt32(vector.rawValue), UInt32(peer.rawValue))
   }
 
+  @inline(never)
   mutating func wait(until deadline: Instant?) -> WaitOutcome {
     if let host = unsafe host { return unsafe host.pointee.wait(until: deadline) }
     let end = deadline?.nanoseconds ?? .max

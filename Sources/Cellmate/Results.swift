@@ -63,6 +63,7 @@ func require(_ condition: Bool, _ code: cellmate_result) throws(FaceError) {
 }
 
 /// Fills the caller's error, if there is one, and returns its result.
+@inline(never)
 func report(
   _ usage: UsageError, _ error: UnsafeMutablePointer<cellmate_error>?
 ) -> cellmate_result {
@@ -71,6 +72,7 @@ func report(
 
 /// Fills the caller's error, if there is one, and returns its result.
 @discardableResult
+@inline(never)
 func report(
   _ problem: FaceError, _ error: UnsafeMutablePointer<cellmate_error>?
 ) -> cellmate_result {

@@ -56,6 +56,7 @@ public struct Frontend<P: Platform & ~Copyable>: ~Copyable {
   }
 
   /// Waits until both sides know each other.
+  @inline(never)
   public mutating func waitForLink(until deadline: Instant) throws(FrontendError) {
     while !link.isUp {
       if step() != .none { continue }

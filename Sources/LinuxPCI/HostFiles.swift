@@ -61,6 +61,7 @@ public struct HostFiles: Sendable {
   }
 
   /// Where a symbolic link points.
+  @inline(never)
   public func linkTarget(_ path: String) -> String? {
     var target = [UInt8](repeating: 0, count: 1024)
     let full = root + path

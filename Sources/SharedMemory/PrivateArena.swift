@@ -20,6 +20,7 @@ public struct PrivateArena: ~Copyable {
   }
 
   /// A table of `count` entries, all set to `initial`; `nil` when the block is used up.
+  @inline(never)
   public mutating func table<T: BitwiseCopyable>(
     of count: Int, initial: T
   ) -> PrivateTable<T>? {

@@ -275,6 +275,7 @@ public struct SiemensBackend<P: Platform & ~Copyable, Device: DeviceModel & ~Cop
   }
 
   /// Waits, after ``prepareToSleep()``, until an event or `deadline`, and is awake again.
+  @inline(never)
   public mutating func endSleep(until deadline: Instant?) -> WaitOutcome {
     let outcome = wait(until: deadline)
     suppressQueues()

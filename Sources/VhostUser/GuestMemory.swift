@@ -84,6 +84,7 @@ public struct GuestMemory: ~Copyable {
     while count > 0 { remove(at: count - 1) }
   }
 
+  @inline(never)
   private mutating func remove(at index: Int) {
     let old = regions[index]
     let result = unsafe cl_reserve_at(base + old.mappingStart, old.mappingSize)

@@ -93,6 +93,7 @@ public struct VhostUserFrontend: ~Copyable {
   // MARK: Messages
 
   /// Starts a message; what it carries is appended before it is sent.
+  @inline(never)
   private mutating func begin(_ request: VhostUserRequest) {
     message.begin(request.rawValue, flags: 0)
   }

@@ -18,6 +18,7 @@ public struct VhostUserMessage: ~Copyable {
   public private(set) var descriptorCount = 0
 
   /// An empty message.
+  @inline(never)
   public init() {}
 
   deinit { for index in 0..<descriptorCount { cl_close(descriptors[index]) } }

@@ -213,6 +213,7 @@ public struct ConsoleDevice<Host: ConsoleHost & ~Copyable>: DeviceModel, ~Copyab
   // MARK: The host
 
   /// Looks at every port: who is there, what has come, what can go on.
+  @inline(never)
   mutating func look() {
     isLookDue = false
     for index in 0..<ports.count {

@@ -55,6 +55,7 @@ extension ConsoleDriver {
     return found
   }
 
+  @inline(never)
   mutating func offerMessageBuffer(_ token: Int) {
     guard isAttached(ConsoleQueue.controlReceive.index) else { return }
     add(

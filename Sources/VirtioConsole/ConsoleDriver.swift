@@ -159,6 +159,7 @@ public struct ConsoleDriver: ~Copyable {
     }
   }
 
+  @inline(never)
   private mutating func submit(_ token: Int, _ index: Int) {
     let queue = ConsoleQueue.transmit(port: index).index
     guard isAttached(queue) else { return }
@@ -280,6 +281,7 @@ public struct ConsoleDriver: ~Copyable {
 
   /// Asks the device for notifications; the caller does one full fence, then looks at
   /// ``hasCompletion`` before it sleeps.
+  @inline(never)
   public mutating func armNotifications() {
     for index in 0..<queues.count where queues.isOccupied(index) {
       queues[index].armNotifications()

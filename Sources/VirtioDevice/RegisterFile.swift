@@ -206,6 +206,7 @@ public struct RegisterFile: Sendable {
 // MARK: - Single registers
 
 extension RegisterFile {
+  @inline(never)
   private var selectedQueue: Int? {
     queueSelector < UInt32(identity.queueCount) ? Int(queueSelector) : nil
   }

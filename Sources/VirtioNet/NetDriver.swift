@@ -271,6 +271,7 @@ public struct NetDriver: ~Copyable {
   }
 
   /// Whether the device has returned something that the caller waits for.
+  @inline(never)
   public var hasCompletion: Bool {
     for index in 0..<queues.count where isAwaited(index) {
       if queues[index].hasPending() { return true }

@@ -303,6 +303,7 @@ public struct NativeLink<P: Platform & ~Copyable>: ~Copyable {
   }
 
   /// Leaves the preparation without sleeping.
+  @inline(never)
   public mutating func stayAwake() {
     setStatus(status.subtracting(.blocked))
     platform.setInterruptsEnabled(false)

@@ -33,15 +33,14 @@ enum WayNews {
 }
 
 /// Where the rings of a queue lie.
-struct QueueRings {
-  /// The number of entries; 0 where no rings are yet. As wide as the rest: a structure without a
-  /// gap is cleared in one piece, 32 of them too.
-  let size: Int
+struct QueueRings: BitwiseCopyable {
+  /// The number of entries; 0 where no rings are yet.
+  let size: UInt16
   let table: BufferSegment
   let available: BufferSegment
   let used: BufferSegment
 
-  /// None: nothing but zeros.
+  /// None.
   init() {
     size = 0
     table = BufferSegment(offset: 0, count: 0)
@@ -56,7 +55,7 @@ struct QueueRings {
       let available = pools.allocate(layout.availableRing, forWriting: false),
       let used = pools.allocate(layout.usedRing, forWriting: true)
     else { return nil }
-    self.size = Int(size.rawValue)
+    self.size = size.rawValue
     self.table = table
     self.available = available
     self.used = used
@@ -86,7 +85,7 @@ struct DeviceWay: ~Copyable {
   private let access: AccessMap
   /// What of it is free.
   var pools: SharedPools
-  private var rings = InlineArray<32, QueueRings>(repeating: QueueRings())
+  private let rings: PrivateTable<QueueRings>
   private var queueArena: PrivateArena
   private(set) var agreed = FeatureSet()
   private var link: Slot<LinkWay>
@@ -102,7 +101,7 @@ struct DeviceWay: ~Copyable {
 
   /// Bytes of private memory a way over `window` and `other` needs.
   static func privateBytes(_ window: Range<Int>, _ other: Range<Int>) -> Int {
-    SharedPools.privateBytes(window, other, blockSize: 512) + queueBytes + 4096
+    SharedPools.privateBytes(window, other, blockSize: 512) + queueBytes + 8192
   }
 
   /// A native link.
@@ -113,9 +112,10 @@ struct DeviceWay: ~Copyable {
     guard
       let pools = SharedPools.make(
         plan.driverPool, plan.placement == .output ? plan.devicePool : nil, blockSize: 512,
-        arena: &arena), let queueArena = arena.split(queueBytes)
+        arena: &arena), let queueArena = arena.split(queueBytes),
+      let rings = arena.table(of: 32, initial: QueueRings())
     else { throw .noRoom }
-    return DeviceWay(region, access, pools, queueArena, link: Slot(link))
+    return DeviceWay(region, access, pools, rings, queueArena, link: Slot(link))
   }
 
   /// A link in the Siemens dialect.
@@ -124,9 +124,10 @@ struct DeviceWay: ~Copyable {
   ) throws(FaceError) -> DeviceWay {
     let (region, access, window) = (siemens.region, siemens.access, siemens.window)
     guard let pools = SharedPools.make(window, nil, blockSize: 512, arena: &arena),
-      let queueArena = arena.split(queueBytes)
+      let queueArena = arena.split(queueBytes),
+      let rings = arena.table(of: 32, initial: QueueRings())
     else { throw .noRoom }
-    return DeviceWay(region, access, pools, queueArena, siemens: Slot(siemens))
+    return DeviceWay(region, access, pools, rings, queueArena, siemens: Slot(siemens))
   }
 
   /// A socket.
@@ -135,19 +136,22 @@ struct DeviceWay: ~Copyable {
   ) throws(FaceError) -> DeviceWay {
     let (region, access) = (socket.region, socket.access)
     guard let pools = SharedPools.make(0..<region.count, nil, blockSize: 512, arena: &arena),
-      let queueArena = arena.split(queueBytes)
+      let queueArena = arena.split(queueBytes),
+      let rings = arena.table(of: 32, initial: QueueRings())
     else { throw .noRoom }
-    return DeviceWay(region, access, pools, queueArena, socket: Slot(socket))
+    return DeviceWay(region, access, pools, rings, queueArena, socket: Slot(socket))
   }
 
   private init(
     _ region: SharedRegion, _ access: AccessMap, _ pools: consuming SharedPools,
-    _ queueArena: consuming PrivateArena, link: consuming Slot<LinkWay> = Slot(),
+    _ rings: PrivateTable<QueueRings>, _ queueArena: consuming PrivateArena,
+    link: consuming Slot<LinkWay> = Slot(),
     siemens: consuming Slot<SiemensWay> = Slot(), socket: consuming Slot<SocketWay> = Slot()
   ) {
     self.region = region
     self.access = access
     self.pools = pools
+    self.rings = rings
     self.queueArena = queueArena
     self.link = link
     self.siemens = siemens
@@ -208,6 +212,7 @@ struct DeviceWay: ~Copyable {
   }
 
   /// Copies the configuration space from its start on.
+  @inline(never)
   mutating func configuration(into bytes: inout MutableSpan<UInt8>) throws(WayError) {
     if link.isThere { return try link.value.configuration(into: &bytes) }
     if siemens.isThere { return try siemens.value.configuration(into: &bytes) }
@@ -266,6 +271,7 @@ struct DeviceWay: ~Copyable {
   }
 
   /// Looks at the back-end.
+  @inline(never)
   mutating func look() -> WayNews {
     if link.isThere { return link.value.look() }
     if siemens.isThere { return siemens.value.look() }

@@ -58,7 +58,7 @@ public final class SwitchRegistry: @unchecked Sendable {
     unsafe cl_monitor_enter(monitor)
     defer { unsafe cl_monitor_leave(monitor) }
     guard owner.frontendCount == 0 else { return }
-    all.removeAll { $0.owner === owner }
+    if let index = all.firstIndex(where: { $0.owner === owner }) { all.remove(at: index) }
     owner.finish()
   }
 
