@@ -123,6 +123,7 @@ struct LibraryPlatform: Platform, ~Copyable {
     return unsafe callbacks.interrupts_enabled(callbacks.context) != 0
   }
 
+  @inline(never)
   mutating func ringDoorbell(_ vector: Vector, at peer: PeerID) {
     if let host = unsafe host {
       return unsafe host.pointee.ringDoorbell(vector, at: peer)

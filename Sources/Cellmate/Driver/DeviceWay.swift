@@ -142,6 +142,7 @@ struct DeviceWay: ~Copyable {
     return DeviceWay(region, access, pools, rings, queueArena, socket: Slot(socket))
   }
 
+  @inline(never)
   private init(
     _ region: SharedRegion, _ access: AccessMap, _ pools: consuming SharedPools,
     _ rings: PrivateTable<QueueRings>, _ queueArena: consuming PrivateArena,
