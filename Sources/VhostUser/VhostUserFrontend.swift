@@ -56,6 +56,7 @@ public struct VhostUserFrontend: ~Copyable {
   public private(set) var kicks: UInt64 = 0
   private var socket: VhostUserSocket
   private let patience: UInt64
+  private var isGreeted = false
   private var message = VhostUserMessage()
   private var kickEvents = InlineArray<32, Int32>(repeating: -1)
   private var callEvents = InlineArray<32, Int32>(repeating: -1)
@@ -155,16 +156,8 @@ public struct VhostUserFrontend: ~Copyable {
   public mutating func negotiate(
     wanted: FeatureSet, required: FeatureSet = .version1, memory: borrowing DriverMemory
   ) throws(VhostUserFrontendError) -> FeatureSet {
-    let offered = try ask(.getFeatures)
+    let offered = try greet()
     let hasProtocol = offered & VhostUserFormat.protocolFeaturesBit != 0
-    if hasProtocol {
-      let offeredProtocol = ProtocolFeatures(rawValue: try ask(.getProtocolFeatures))
-      let agreed = offeredProtocol.intersection(
-        .multiQueue | .replyAcknowledge | .configuration | .reset)
-      try send(.setProtocolFeatures) { $0.append64(agreed.rawValue) }
-      protocolFeatures = agreed
-    }
-    try tell(.setOwner) { _ in }
     let set = FeatureSet(rawValue: offered)
     guard required.isSubset(of: set) else { throw .missingFeatures(required.subtracting(set)) }
     features = set.intersection(wanted.union(required))
@@ -180,6 +173,26 @@ public struct VhostUserFrontend: ~Copyable {
       }
     }
     return features
+  }
+
+  /// What the device offers; nothing is set up, and what is set up stays.
+  public mutating func offeredFeatures() throws(VhostUserFrontendError) -> FeatureSet {
+    FeatureSet(rawValue: isGreeted ? try ask(.getFeatures) : try greet())
+  }
+
+  /// The start of a connection: what is offered, and agreement on the protocol.
+  private mutating func greet() throws(VhostUserFrontendError) -> UInt64 {
+    let offered = try ask(.getFeatures)
+    if offered & VhostUserFormat.protocolFeaturesBit != 0 {
+      let offeredProtocol = ProtocolFeatures(rawValue: try ask(.getProtocolFeatures))
+      let agreed = offeredProtocol.intersection(
+        .multiQueue | .replyAcknowledge | .configuration | .reset)
+      try send(.setProtocolFeatures) { $0.append64(agreed.rawValue) }
+      protocolFeatures = agreed
+    }
+    try tell(.setOwner) { _ in }
+    isGreeted = true
+    return offered
   }
 
   /// How many queues the device has; 1 when it cannot say.
@@ -201,6 +214,20 @@ public struct VhostUserFrontend: ~Copyable {
     }
     try receive(.getConfiguration, size: 12 + count)
     for index in 0..<count { bytes[index] = message.byte(12 + index) }
+  }
+
+  /// Writes a word of configuration space as a driver does; whether the back-end takes any.
+  public mutating func writeConfiguration(
+    _ value: UInt32, at offset: Int
+  ) throws(VhostUserFrontendError) -> Bool {
+    guard protocolFeatures.contains(.configuration) else { return false }
+    try tell(.setConfiguration) { message in
+      message.append32(UInt32(offset))
+      message.append32(4)
+      message.append32(0)
+      message.append32(value)
+    }
+    return true
   }
 
   /// Tells the back-end about queue `index` (0 ..< 32), whose rings the driver has made already,
