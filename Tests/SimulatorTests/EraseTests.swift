@@ -1,0 +1,97 @@
+import Foundation
+import Testing
+
+/// `ivshmem frontend block zero` and `discard`, and `frontend console --emergency`, with the
+/// programs as they are, over each way to a device.
+@Suite struct EraseTests {
+  enum Way: String, CaseIterable, CustomTestStringConvertible {
+    case native
+    case siemens
+    case socket
+    var testDescription: String { rawValue }
+  }
+
+  /// A server with the words that name a way for both sides.
+  private static func place(_ way: Way) throws -> (server: RunningServer, words: [String]) {
+    let server = try RunningServer {
+      $0.outputSize = 0
+      $0.readWriteSize = 2 << 20
+    }
+    let words =
+      way == .socket
+      ? ["--vhost-user", server.folder.appendingPathComponent("vhost").path]
+      : ["--link", "sim:\(server.path),dialect=\(way.rawValue)"]
+    return (server, words)
+  }
+
+  /// Runs the board tool to its end.
+  private static func tool(_ words: [String]) throws -> (status: Int32, out: String, error: String)
+  {
+    let process = Process()
+    process.executableURL = DiskTests.program("ivshmem")
+    process.arguments = ["frontend"] + words
+    let (out, error) = (Pipe(), Pipe())
+    process.standardOutput = out
+    process.standardError = error
+    try process.run()
+    let text = String(decoding: out.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+    let why = String(decoding: error.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+    process.waitUntilExit()
+    return (process.terminationStatus, text, why)
+  }
+
+  @Test(arguments: Way.allCases)
+  func aRangeIsErased(_ way: Way) throws {
+    let (server, words) = try Self.place(way)
+    let disk = server.folder.appendingPathComponent("disk")
+    try Data(repeating: 0x5a, count: 1 << 20).write(to: disk)
+    let backend = try DialectTests.run(
+      "ivshmem-backend", ["--quiet", "--device", "block,file=\(disk.path)"] + words)
+    defer { backend.terminate() }
+    // A socket has to be there when the first one asks for it.
+    try waitFor(way == .socket ? words[1] : disk.path)
+    for (action, offset) in [("zero", 0), ("discard", 512 << 10)] {
+      let done = try Self.tool(
+        ["block", action, "--offset", "\(offset + 4096)", "--count", "65536", "--size", "8192"]
+          + ["--json", "--quiet"] + words)
+      #expect(done.status == 0, "\(done.error)")
+      let shown = try #require(
+        try JSONSerialization.jsonObject(with: Data(done.out.utf8)) as? [String: Any])
+      #expect(shown["bytes"] as? Int == 65536)
+      // Eight requests, and the flush.
+      #expect(shown["requests"] as? Int == 9 || shown["requests"] as? Int == 10, "\(done.out)")
+    }
+    let bytes = [UInt8](try Data(contentsOf: disk))
+    for index in bytes.indices where index < 512 << 10 {
+      let isErased = index >= 4096 && index < 4096 + 65536
+      guard bytes[index] == (isErased ? 0 : 0x5a) else {
+        Issue.record("byte \(index) is \(bytes[index])")
+        return
+      }
+    }
+    #expect(bytes[(512 << 10) + 4095] == 0x5a && bytes[(512 << 10) + 4096 + 65536] == 0x5a)
+    let missing = try Self.tool(["block", "discard"] + words)
+    #expect(missing.status == 2)
+    #expect(missing.error.contains("--count BYTES is missing"))
+  }
+
+  @Test(arguments: Way.allCases)
+  func theEmergencyRegisterNeedsNoQueue(_ way: Way) throws {
+    let (server, words) = try Self.place(way)
+    let log = server.folder.appendingPathComponent("log").path
+    let backend = try DialectTests.run(
+      "ivshmem-backend", ["--quiet", "--device", "console,log=\(log)"] + words)
+    defer { backend.terminate() }
+    try waitFor(way == .socket ? words[1] : log)
+    let done = try Self.tool(["console", "--emergency", "all is lost", "--json"] + words)
+    #expect(done.status == 0, "\(done.error)")
+    #expect(done.out == "{\"bytes\":11}\n")
+    #expect(try String(contentsOfFile: log, encoding: .utf8) == "all is lost")
+  }
+
+  private func waitFor(_ path: String) throws {
+    let end = Date().addingTimeInterval(60)
+    while !FileManager.default.fileExists(atPath: path), Date() < end { usleep(2000) }
+    try #require(FileManager.default.fileExists(atPath: path))
+  }
+}
