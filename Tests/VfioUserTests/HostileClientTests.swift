@@ -30,6 +30,10 @@ import VfioUser
     return false
   }
 
+  static var openDescriptors: Int {
+    (try? FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd").count) ?? -1
+  }
+
   /// Sizes that are no message end the connection.
   @Test(arguments: [0, 15, UInt32(VfioUserFormat.messageLimit) + 1, 0x8000_0000, .max])
   func wrongSizesEndTheConnection(size: UInt32) throws {
