@@ -38,6 +38,9 @@ public struct BlockTool: Sendable {
       throw UsageError("unknown action '\(action)'; known are: \(Self.actions)")
     }
     place = try FrontendPlace(given)
+    guard !Self.erases(action) || given.has("count") else {
+      throw UsageError("--count BYTES is missing: how much of the disk shall \(action) change?")
+    }
     self.given = given
     self.action = action
     guard !given.has("unmap") || action == "zero" else {
@@ -54,12 +57,17 @@ public struct BlockTool: Sendable {
     guard size % 512 == 0 else { throw UsageError("--size \(size): expected a multiple of 512") }
   }
 
+  private static func erases(_ action: String) -> Bool {
+    action == "zero" || action == "discard"
+  }
+
   private var showsProgress: Bool { place.isNoisy }
 
   /// Runs the action.
   public func run() throws(ClientError) {
     if action == "acknowledge" { return try acknowledge() }
-    var client = try BlockClient(place, depth: depth, chunk: size)
+    // What moves no bytes needs no buffers.
+    var client = try BlockClient(place, depth: depth, chunk: Self.erases(action) ? 512 : size)
     switch action {
     case "info": info(client)
     case "read": try read(&client)
@@ -272,10 +280,6 @@ public struct BlockTool: Sendable {
 
   /// Zeroes or discards a range, in requests that the device can take, then flushes.
   private func erase(_ client: inout BlockClient, _ type: TransferKind) throws(ClientError) {
-    guard given.has("count") else {
-      throw .usage(
-        UsageError("--count BYTES is missing: how much of the disk shall it \(type.word)?"))
-    }
     let range = try range(client)
     let isDiscard = type == .discard
     let limit = Self.bytes(isDiscard ? client.facts.discard_max : client.facts.write_zeroes_max)

@@ -1,4 +1,5 @@
 import Foundation
+import Simulator
 import Testing
 
 /// `ivshmem frontend block zero` and `discard`, and `frontend console --emergency`, with the
@@ -40,16 +41,30 @@ import Testing
     return (process.terminationStatus, text, why)
   }
 
+  /// Starts a back-end; returns when it serves.
+  private static func serve(_ device: String, _ words: [String]) throws -> Process {
+    let process = Process()
+    process.executableURL = DiskTests.program("ivshmem-backend")
+    process.arguments = words + ["--device", device]
+    let log = Pipe()
+    process.standardError = log
+    try process.run()
+    var text = ""
+    while !text.contains("waiting for") {
+      let more = log.fileHandleForReading.availableData
+      try #require(!more.isEmpty, "the back-end has ended: \(text)")
+      text += String(decoding: more, as: UTF8.self)
+    }
+    return process
+  }
+
   @Test(arguments: Way.allCases)
   func aRangeIsErased(_ way: Way) throws {
     let (server, words) = try Self.place(way)
     let disk = server.folder.appendingPathComponent("disk")
     try Data(repeating: 0x5a, count: 1 << 20).write(to: disk)
-    let backend = try DialectTests.run(
-      "ivshmem-backend", ["--quiet", "--device", "block,file=\(disk.path)"] + words)
+    let backend = try Self.serve("block,file=\(disk.path)", words)
     defer { backend.terminate() }
-    // A socket has to be there when the first one asks for it.
-    try waitFor(way == .socket ? words[1] : disk.path)
     for (action, offset) in [("zero", 0), ("discard", 512 << 10)] {
       let done = try Self.tool(
         ["block", action, "--offset", "\(offset + 4096)", "--count", "65536", "--size", "8192"]
@@ -79,19 +94,11 @@ import Testing
   func theEmergencyRegisterNeedsNoQueue(_ way: Way) throws {
     let (server, words) = try Self.place(way)
     let log = server.folder.appendingPathComponent("log").path
-    let backend = try DialectTests.run(
-      "ivshmem-backend", ["--quiet", "--device", "console,log=\(log)"] + words)
+    let backend = try Self.serve("console,log=\(log)", words)
     defer { backend.terminate() }
-    try waitFor(way == .socket ? words[1] : log)
     let done = try Self.tool(["console", "--emergency", "all is lost", "--json"] + words)
     #expect(done.status == 0, "\(done.error)")
     #expect(done.out == "{\"bytes\":11}\n")
     #expect(try String(contentsOfFile: log, encoding: .utf8) == "all is lost")
-  }
-
-  private func waitFor(_ path: String) throws {
-    let end = Date().addingTimeInterval(60)
-    while !FileManager.default.fileExists(atPath: path), Date() < end { usleep(2000) }
-    try #require(FileManager.default.fileExists(atPath: path))
   }
 }
