@@ -14,7 +14,9 @@ import FuzzTargets
         let target = unsafe FuzzTarget(rawValue: String(cString: name))
       else { fatalError("CELLMATE_FUZZ_TARGET names no fuzzer") }
       unsafe player = try? FuzzPlayer(target)
-      if unsafe getenv("CELLMATE_FUZZ_STRAY") != nil { unsafe player?.stray() }
+      if let late = unsafe getenv("CELLMATE_FUZZ_STRAY") {
+        unsafe player?.stray(late: String(cString: late))
+      }
     }
     let bytes = unsafe [UInt8](UnsafeBufferPointer(start: data, count: size))
     do { try unsafe player?.run(bytes) } catch { fatalError("\(error)") }

@@ -34,6 +34,10 @@ public final class BackendFuzzer {
   /// Whether the block device reads a byte outside every chain: under AddressSanitizer a run has to
   /// end the process then.
   public var strays = false
+  /// Which device does so at a look, while it holds chains; one a process.
+  public var straysLate: LateDevice?
+  /// The devices that hold chains.
+  public enum LateDevice: String, Sendable { case block, console, network }
   /// Which devices, by slot; the last one is for drivers that an attack on the others is not about.
   let kinds: [FuzzedDevice.Kind]
   static var standard: [FuzzedDevice.Kind] { [.block, .console, .entropy, .network] }
@@ -41,6 +45,7 @@ public final class BackendFuzzer {
   static var networks: [FuzzedDevice.Kind] { [.network, .network, .entropy, .network] }
   let links: [ScheduledLink]
   let books: [UnsafeMutableRawPointer]
+  private let files = FuzzFiles(count: 2, size: FuzzedDevice.mediumBytes)
   private var bookIndex = 1
   var script = HostScript()
   var peer: HostilePeer
@@ -112,7 +117,11 @@ public final class BackendFuzzer {
     if choice & 2 == 0 {
       for _ in 0..<2000 where !input.isAtEnd { try act(&input) }
     } else {
-      for slot in 0..<3 { _ = try bringUp(slot, 0) }
+      for slot in 0..<3 {
+        guard try bringUp(slot, 0) else {
+          throw FuzzFailure("the honest set-up of slot \(slot) was refused")
+        }
+      }
       for _ in 0..<2000 where !input.isAtEnd { try scatter(&input) }
     }
     finish()
@@ -133,6 +142,15 @@ public final class BackendFuzzer {
     let arena = unsafe PrivateArena(unsafeBase: books[bookIndex], count: Self.bookBytes)
     script = HostScript()
     script.strays = strays
+    script.straysLate =
+      switch straysLate {
+      case .block: .block
+      case .console: .console
+      case .network: .network
+      case nil: nil
+      }
+    // The disk is a file with a worker thread, in one of four runs.
+    if choice & 96 == 96 { script.file = files.blank(bookIndex, size: FuzzedDevice.mediumBytes) }
     backend = Self.backend(kinds, link, plan, script, arena)
     peer = HostilePeer(link, isNetwork: kinds[0] == .network)
     #if CELLMATE_WATCH
@@ -261,7 +279,7 @@ public final class BackendFuzzer {
       case .console: [2, 7, 0, 1]
       case .entropy: [0, 0, 0, 4]
       // All of it; without mergeable buffers; without offloads for the driver; nothing.
-      case .network: [0xbf_b9af, 0xbf_39af, 0xbf_b829, 0]
+      case .network: [0xb7_bbaf, 0xb7_3baf, 0xb7_b829, 0]
       }
     for (index, features) in [
       (UInt64(0), low | own[Int(choice >> 1 & 3)]), (1, choice & 8 == 0 ? 0x103 : 3),

@@ -51,7 +51,13 @@ public final class FuzzPlayer {
   }
 
   /// Makes a device or a driver go wrong from now on, to show that AddressSanitizer sees it.
-  public func stray() {
+  ///
+  /// - Parameter late: a device that does so while it looks at its host.
+  public func stray(late: String = "") {
+    if let late = BackendFuzzer.LateDevice(rawValue: late) {
+      backend?.straysLate = late
+      return
+    }
     backend?.strays = true
     frontend?.strays = true
     driver?.strays = true

@@ -8,10 +8,11 @@ import VirtioNet
 import Virtqueue
 
 /// A device of one of four kinds. While it works on a chain, AddressSanitizer refuses everything
-/// in the shared memory but that chain and the ring it goes back to.
+/// in the shared memory but that chain and the ring it goes back to; while it looks at its host,
+/// everything but the chains that it holds.
 struct FuzzedDevice: DeviceModel, ~Copyable {
-  typealias Medium = FaultyBlockHost<MemoryBlockHost>
-  typealias Block = BlockDevice<FencedBlockHost<Medium>>
+  typealias Medium = FaultyBlockHost<FuzzedMedium>
+  typealias Block = BlockDevice<StrayingBlockHost<Medium>>
   typealias Console = ConsoleDevice<EchoConsoleHost>
   typealias Entropy = EntropyDevice<CountingHost>
   typealias Network = NetDevice<EchoNetHost>
@@ -19,6 +20,7 @@ struct FuzzedDevice: DeviceModel, ~Copyable {
 
   let kind: Kind
   private let script: HostScript
+  private var held = HeldChains()
   var block: PrivateStore<Block>
   var console: PrivateStore<Console>
   var entropy: PrivateStore<Entropy>
@@ -43,10 +45,11 @@ struct FuzzedDevice: DeviceModel, ~Copyable {
     self.network = network
     switch kind {
     case .block:
-      let medium = Medium(MemoryBlockHost(byteCount: Self.mediumBytes), plan: plan)
+      let medium = Medium(
+        FuzzedMedium(byteCount: Self.mediumBytes, file: script.file, arena: &arena), plan: plan)
       guard
         let made = Block(
-          host: FencedBlockHost(base: medium, script: script), queueCount: 2,
+          host: StrayingBlockHost(base: medium, script: script), queueCount: 2,
           maximumQueueSize: size, slots: 8,
           arena: &arena)
       else { preconditionFailure("the books hold a device") }
@@ -162,16 +165,15 @@ struct FuzzedDevice: DeviceModel, ~Copyable {
     _ chain: consuming TakenChain, _ segments: borrowing ChainSegments, index: Int,
     on queue: inout DeviceQueue, in region: SharedRegion
   ) {
-    fence(segments, in: region)
+    let own = ranges(segments)
+    fence(own, in: region)
     #if CELLMATE_WATCH
       queue.allowUsedRing()
+      let ticket = chain.ticket
     #endif
     if script.strays, kind == .network { _ = region.load8(region.count - 1) }
     switch kind {
-    case .block:
-      // Its medium puts up a fence of its own, which this one would take down again.
-      unfence(region)
-      block[0].serve(chain, segments, index: index, on: &queue, in: region)
+    case .block: block[0].serve(chain, segments, index: index, on: &queue, in: region)
     case .console: console[0].serve(chain, segments, index: index, on: &queue, in: region)
     case .entropy: entropy[0].serve(chain, segments, index: index, on: &queue, in: region)
     case .network:
@@ -182,15 +184,25 @@ struct FuzzedDevice: DeviceModel, ~Copyable {
       network[0].serve(chain, segments, index: index, on: &queue, in: region)
     }
     unfence(region)
+    #if CELLMATE_WATCH
+      held.note(ticket, own, index: index, on: queue, in: region)
+    #endif
   }
 
+  /// Looks at the host, with nothing of the memory but the chains that the device holds.
   mutating func nextCompletion() -> DeviceCompletion? {
-    switch kind {
-    case .block: block[0].nextCompletion()
-    case .console: console[0].nextCompletion()
-    case .entropy: entropy[0].nextCompletion()
-    case .network: network[0].nextCompletion()
-    }
+    held.fence(strays: script.straysLate == kind)
+    defer { held.unfence() }
+    let completion =
+      switch kind {
+      case .block: block[0].nextCompletion()
+      case .console: console[0].nextCompletion()
+      case .entropy: entropy[0].nextCompletion()
+      case .network: network[0].nextCompletion()
+      }
+    if let completion { held.remove(completion.queue, completion.ticket) }
+    if inFlightCount == 0 { held.removeAll() }
+    return completion
   }
 
   var inFlightCount: Int {
@@ -203,6 +215,8 @@ struct FuzzedDevice: DeviceModel, ~Copyable {
   }
 
   mutating func stop() {
+    held.fence(strays: false)
+    defer { held.unfence() }
     switch kind {
     case .block: block[0].stop()
     case .console: console[0].stop()
@@ -212,6 +226,8 @@ struct FuzzedDevice: DeviceModel, ~Copyable {
   }
 
   mutating func cancel(queue: Int) {
+    held.fence(strays: false)
+    defer { held.unfence() }
     switch kind {
     case .block: block[0].cancel(queue: queue)
     case .console: console[0].cancel(queue: queue)

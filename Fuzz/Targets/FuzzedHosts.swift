@@ -6,9 +6,8 @@ import VirtioEntropy
 import VirtioNet
 import Virtqueue
 
-/// A medium that lets AddressSanitizer refuse everything but the chain at hand while it moves its
-/// bytes.
-struct FencedBlockHost<Base: BlockHost & ~Copyable>: BlockHost, ~Copyable {
+/// A medium that reads a byte outside its chain when it is told to.
+struct StrayingBlockHost<Base: BlockHost & ~Copyable>: BlockHost, ~Copyable {
   var base: Base
   let script: HostScript
   var byteCount: UInt64 { base.byteCount }
@@ -22,44 +21,12 @@ struct FencedBlockHost<Base: BlockHost & ~Copyable>: BlockHost, ~Copyable {
     _ request: BlockRequest, slot: Int, data segments: borrowing ChainSegments, skip: Int,
     in region: SharedRegion
   ) -> BlockSubmission {
-    fence(segments, in: region)
-    defer { unfence(region) }
     if script.strays { _ = region.load8(region.count - 1) }
     return base.submit(request, slot: slot, data: segments, skip: skip, in: region)
   }
 
   mutating func nextCompletion() -> BlockHostCompletion? { base.nextCompletion() }
   mutating func cancel() { base.cancel() }
-}
-
-/// Bans the whole region but the segments of a chain.
-func fence(_ segments: borrowing ChainSegments, in region: SharedRegion) {
-  #if CELLMATE_WATCH
-    region.forbid(0..<region.count)
-    for index in 0..<segments.readableCount {
-      let range = segments.readable(index)
-      region.allow(range.offset..<range.offset + range.count)
-    }
-    for index in 0..<segments.writableCount {
-      let range = segments.writable(index)
-      region.allow(range.offset..<range.offset + range.count)
-    }
-  #endif
-}
-
-/// Bans the whole region but these ranges.
-func fence(_ ranges: [Range<Int>], in region: SharedRegion) {
-  #if CELLMATE_WATCH
-    region.forbid(0..<region.count)
-    for range in ranges { region.allow(range) }
-  #endif
-}
-
-/// Takes every ban back.
-func unfence(_ region: SharedRegion) {
-  #if CELLMATE_WATCH
-    region.allow(0..<region.count)
-  #endif
 }
 
 /// What the hosts behind console and entropy device do, as a test wants it.
@@ -71,8 +38,12 @@ final class HostScript {
   /// Console: the most bytes taken or given at once.
   var turn = 100
   var hasEvents = true
-  /// Block: reads a byte outside its chain, which AddressSanitizer has to refuse.
+  /// Reads a byte outside its chain, which AddressSanitizer has to refuse: while a chain is served
+  /// (block and network), or at a look of this device while it holds some.
   var strays = false
+  var straysLate: FuzzedDevice.Kind?
+  /// Block: the file behind it; private memory when there is none.
+  var file: FuzzFile?
   /// Entropy: bytes that can be had.
   var allowance = Int.max
   /// Network: what the host says about the link.

@@ -417,5 +417,16 @@ public struct DeviceQueue: ~Copyable {
       usedRing.allow()
       availableEvent.allow()
     }
+
+    /// Whether the chain behind a ticket of this queue is not with the device any more; `false` for
+    /// tickets of its predecessors.
+    public func hasReturned(_ ticket: ChainTicket) -> Bool {
+      ticket.generation == generation && states[ticket.head] != Self.taken
+    }
+  }
+
+  extension TakenChain {
+    /// What ``detach()`` would name it, without giving it away.
+    public var ticket: ChainTicket { ChainTicket(head: head, generation: generation) }
   }
 #endif

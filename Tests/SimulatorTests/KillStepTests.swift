@@ -46,15 +46,16 @@ import VirtioBlock
   /// Keeps a back-end running: the first one dies before its step, the next one stays.
   final class Keeper: @unchecked Sendable {
     private let lock = NSLock()
+    private let first: Process
     private var current: Process
-    private(set) var deaths = 0
+    private var deaths = 0
     private var isOver = false
     private let done = DispatchSemaphore(value: 0)
 
-    init(_ arguments: [String], step: Int) throws {
-      current = try KillStepTests.program("ivshmem-backend", arguments, step: step)
+    init(_ arguments: [String], step: Int?) throws {
+      first = try KillStepTests.program("ivshmem-backend", arguments, step: step)
+      current = first
       Thread.detachNewThread { [self] in
-        let first = lock.withLock { current }
         first.waitUntilExit()
         lock.withLock {
           guard !isOver else { return }
@@ -67,16 +68,37 @@ import VirtioBlock
       }
     }
 
-    /// Ends whoever runs; how many were killed before. May be called again.
-    func stop() -> Int {
-      let wasOver = lock.withLock {
+    /// Whoever runs last; from now on nobody comes after.
+    private func takeLast() -> Process? {
+      lock.withLock {
         defer { isOver = true }
-        return isOver
+        return isOver ? nil : current
       }
-      guard !wasOver else { return deaths }
-      let last = lock.withLock { current }
-      KillStepTests.end(last)
+    }
+
+    /// Ends whoever runs at once; how many died of a step. May be called again.
+    @discardableResult
+    func stop() -> Int {
+      if let last = takeLast() {
+        KillStepTests.end(last)
+        done.wait()
+      }
+      return lock.withLock { deaths }
+    }
+
+    /// The same in order: whoever runs takes its leave, or dies of its step meanwhile.
+    func shutDown() throws -> Int {
+      guard let last = takeLast() else { return lock.withLock { deaths } }
+      last.terminate()
+      let hasEnded = holds { !last.isRunning }
+      if !hasEnded { KillStepTests.end(last) }
       done.wait()
+      guard hasEnded else { throw KillFailure(description: "the back-end does not end") }
+      if KillStepTests.wasKilled(last) {
+        lock.withLock { deaths += 1 }
+      } else if last.terminationStatus != 0 {
+        throw KillFailure(description: "the back-end ends with \(last.terminationStatus)")
+      }
       return lock.withLock { deaths }
     }
   }
