@@ -84,7 +84,9 @@ public struct NativeLink<P: Platform & ~Copyable>: ~Copyable {
   ///
   /// The block is written while State is 0 and stays as good as unwritten for a peer that looks
   /// too early: only the epoch makes it this life's (docs/protocol.md, "Start").
-  @inline(never)
+  #if CELLMATE_SMALL
+    @inline(never)
+  #endif
   public mutating func start(_ fillSlots: (SharedRegion, Int) -> Void = { _, _ in }) {
     platform.writeState(0)
     chooseEpoch()
@@ -192,7 +194,9 @@ public struct NativeLink<P: Platform & ~Copyable>: ~Copyable {
   /// Tells the peer that this side knows its start. The owner has stopped everything that
   /// belonged to an earlier pairing; the block is rewritten here unless the owner has just done
   /// so, and ``fillSlots`` may fill the slots.
-  @inline(never)
+  #if CELLMATE_SMALL
+    @inline(never)
+  #endif
   public mutating func answer(_ fillSlots: (SharedRegion, Int) -> Void = { _, _ in }) {
     guard let peerEpoch, !hasAnswered else { return }
     if !isRewritten { rewriteBlock() }
