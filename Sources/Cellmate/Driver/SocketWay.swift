@@ -96,6 +96,36 @@ struct SocketWay: ~Copyable {
     }
   }
 
+  mutating func offered(until deadline: UInt64) throws(WayError) -> FeatureSet {
+    do throws(VhostUserFrontendError) {
+      if !connection.isThere { connection = Slot(try connect(until: deadline)) }
+      return try connection.value.offeredFeatures()
+    } catch {
+      hangUp()
+      guard case .connect = error else { throw failed(error) }
+      throw .failed(.explained(Code.text, "vhost-user \(path): \(error.text)"))
+    }
+  }
+
+  mutating func writeConfiguration(_ value: UInt32, at offset: Int) throws(WayError) {
+    guard connection.isThere else { throw .lost }
+    let isTaken: Bool
+    do throws(VhostUserFrontendError) {
+      isTaken = try connection.value.writeConfiguration(value, at: offset)
+    } catch { throw failed(error) }
+    guard isTaken else {
+      throw .failed(
+        .explained(
+          Code.refused, "vhost-user \(path): the back-end lets no configuration be written"))
+    }
+  }
+
+  /// Ends the connection; the next set-up begins with another one.
+  mutating func hangUp() {
+    kicksBefore = notificationCount
+    connection = Slot()
+  }
+
   mutating func configuration(into bytes: inout MutableSpan<UInt8>) throws(WayError) {
     guard connection.isThere else { throw .lost }
     do throws(VhostUserFrontendError) {
@@ -122,8 +152,7 @@ struct SocketWay: ~Copyable {
     var entry = cl_poll_entry(fd: socketNumber, events: Int16(CL_POLL_IN), revents: 0)
     // Nothing was asked, so that anything to read is the end of the connection.
     guard unsafe cl_poll_ns(&entry, 1, 0) > 0 else { return .nothing }
-    kicksBefore = notificationCount
-    connection = Slot()
+    hangUp()
     return .lost
   }
 
