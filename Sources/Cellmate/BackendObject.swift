@@ -30,11 +30,11 @@ struct BackendObject: HandleObject, ~Copyable {
   /// What never changes of the link; `nil` for a socket.
   let facts: LinkFacts?
   private let isAdopted: Bool
-  var native: NativeServedLink?
-  var siemens: SiemensServedLink?
-  var socket: VhostUserLink?
+  var native = Slot<NativeServedLink>()
+  var siemens = Slot<SiemensServedLink>()
+  var socket = Slot<VhostUserLink>()
   /// In the Siemens dialect, until the device is there.
-  private var platform: LibraryPlatform?
+  private var platform: Slot<LibraryPlatform>
   /// What the caller's devices have open, by slot; `nil` for other slots. Beside the back-end, so
   /// that callbacks reach it while the back-end is at work.
   var pending = InlineArray<8, PendingRequests?>(repeating: nil)
@@ -69,9 +69,7 @@ struct BackendObject: HandleObject, ~Copyable {
       throw FaceError(Code.memory)
     }
     return unsafe try open(
-      BackendObject(
-        memory: memory, face: .native, name: name, voice: voice, facts: facts, isAdopted: false,
-        native: native, platform: nil, wakeDescriptor: wake, wake: nil))
+      memory, .native, name, voice, facts, native: Slot(native), wakeDescriptor: wake)
   }
 
   /// Of a link in the Siemens dialect.
@@ -82,9 +80,8 @@ struct BackendObject: HandleObject, ~Copyable {
     let platform = link.takePlatform()
     let wake = platform.wakeDescriptor
     return unsafe try open(
-      BackendObject(
-        memory: memory, face: .siemens, name: name, voice: voice, facts: facts,
-        isAdopted: isAdopted, native: nil, platform: platform, wakeDescriptor: wake, wake: nil))
+      memory, .siemens, name, voice, facts, isAdopted: isAdopted, platform: Slot(platform),
+      wakeDescriptor: wake)
   }
 
   /// Of a socket.
@@ -96,17 +93,28 @@ struct BackendObject: HandleObject, ~Copyable {
       throw FaceError(Code.memory)
     }
     return unsafe try open(
+      memory, .vhostUser, link.name, link.voice, nil,
+      wakeDescriptor: Int32(truncatingIfNeeded: number),
+      wake: Descriptor(owning: Int32(truncatingIfNeeded: number)))
+  }
+
+  @inline(never)
+  private static func open(
+    _ memory: ObjectMemory, _ face: Face, _ name: String, _ voice: LinkVoice, _ facts: LinkFacts?,
+    isAdopted: Bool = false, native: consuming Slot<NativeServedLink> = Slot(),
+    platform: consuming Slot<LibraryPlatform> = Slot(), wakeDescriptor: Int32,
+    wake: consuming Descriptor? = nil
+  ) throws(FaceError) -> OpaquePointer {
+    unsafe try open(
       BackendObject(
-        memory: memory, face: .vhostUser, name: link.name, voice: link.voice, facts: nil,
-        isAdopted: false, native: nil, platform: nil,
-        wakeDescriptor: Int32(truncatingIfNeeded: number),
-        wake: Descriptor(owning: Int32(truncatingIfNeeded: number))))
+        memory: memory, face: face, name: name, voice: voice, facts: facts, isAdopted: isAdopted,
+        native: native, platform: platform, wakeDescriptor: wakeDescriptor, wake: wake))
   }
 
   private init(
     memory: ObjectMemory, face: Face, name: String, voice: LinkVoice, facts: LinkFacts?,
-    isAdopted: Bool, native: consuming NativeServedLink?, platform: consuming LibraryPlatform?,
-    wakeDescriptor: Int32, wake: consuming Descriptor?
+    isAdopted: Bool, native: consuming Slot<NativeServedLink>,
+    platform: consuming Slot<LibraryPlatform>, wakeDescriptor: Int32, wake: consuming Descriptor?
   ) {
     self.memory = memory
     self.face = face
@@ -155,7 +163,7 @@ struct BackendObject: HandleObject, ~Copyable {
   ) throws(FaceError) {
     switch face {
     case .native:
-      guard native!.add(device, at: index, arena: &arena) else { throw FaceError(Code.memory) }
+      guard native.value.add(device, at: index, arena: &arena) else { throw FaceError(Code.memory) }
     case .siemens:
       guard let facts else { throw FaceError(Code.order) }
       let plan: SiemensPlan
@@ -164,14 +172,15 @@ struct BackendObject: HandleObject, ~Copyable {
       } catch let usage { throw FaceError(unsafe report(usage, error)) }
       guard let platform = platform.take() else { throw FaceError(Code.order) }
       var books = memory.arena(behind: MemoryLayout<BackendObject>.stride)
-      siemens = SiemensServedLink.open(
-        platform, device, plan, path: name, voice, arena: &books, isAdopted: isAdopted)
+      siemens = Slot(
+        SiemensServedLink.open(
+          platform, device, plan, path: name, voice, arena: &books, isAdopted: isAdopted))
     case .vhostUser:
       let books = try ObjectMemory(VhostUserLink.memorySize(device) + 64)
       var room = books.arena(behind: 0)
       do throws(UsageError) {
-        socket = try VhostUserLink.open(
-          path: name, device, wake: wakeDescriptor, voice, arena: &room)
+        socket = Slot(
+          try VhostUserLink.open(path: name, device, wake: wakeDescriptor, voice, arena: &room))
         socketMemory = books
       } catch let usage {
         books.free()
@@ -181,9 +190,6 @@ struct BackendObject: HandleObject, ~Copyable {
   }
 
   // MARK: Whichever it is
-
-  // Each is reached through its mutating accessor, because a borrow of an optional that cannot be
-  // copied would be a copy.
 
   var isThere: Bool { face == .native || deviceMemory[0] != nil }
 
@@ -195,9 +201,9 @@ struct BackendObject: HandleObject, ~Copyable {
     guard !isStarted else { return }
     isStarted = true
     switch face {
-    case .native: native!.begin()
-    case .siemens: siemens!.begin()
-    case .vhostUser: socket!.begin()
+    case .native: native.value.begin()
+    case .siemens: siemens.value.begin()
+    case .vhostUser: socket.value.begin()
     }
   }
 
@@ -206,9 +212,9 @@ struct BackendObject: HandleObject, ~Copyable {
   mutating func turn() -> LinkTurn {
     let turn =
       switch face {
-      case .native: native!.turn()
-      case .siemens: siemens!.turn()
-      case .vhostUser: socket!.turn()
+      case .native: native.value.turn()
+      case .siemens: siemens.value.turn()
+      case .vhostUser: socket.value.turn()
       }
     if turn == .left {
       isStarted = false
@@ -221,9 +227,9 @@ struct BackendObject: HandleObject, ~Copyable {
   @inline(never)
   mutating func beginStop(hasSuccessor: Bool) {
     switch face {
-    case .native: native!.beginStop()
-    case .siemens: siemens!.beginStop(hasSuccessor: hasSuccessor)
-    case .vhostUser: socket!.beginStop()
+    case .native: native.value.beginStop()
+    case .siemens: siemens.value.beginStop(hasSuccessor: hasSuccessor)
+    case .vhostUser: socket.value.beginStop()
     }
   }
 
@@ -241,35 +247,35 @@ struct BackendObject: HandleObject, ~Copyable {
   mutating func sleep(until deadline: Instant?) -> WaitOutcome {
     if hasAnswer { return .event }
     return switch face {
-    case .native: native!.sleep(until: deadline)
-    case .siemens: siemens!.sleep(until: deadline)
-    case .vhostUser: socket!.sleep(until: deadline)
+    case .native: native.value.sleep(until: deadline)
+    case .siemens: siemens.value.sleep(until: deadline)
+    case .vhostUser: socket.value.sleep(until: deadline)
     }
   }
 
   mutating func prepareToSleep() -> Bool {
     if hasAnswer { return false }
     return switch face {
-    case .native: native!.prepareToSleep()
-    case .siemens: siemens!.prepareToSleep()
-    case .vhostUser: socket!.prepareToSleep()
+    case .native: native.value.prepareToSleep()
+    case .siemens: siemens.value.prepareToSleep()
+    case .vhostUser: socket.value.prepareToSleep()
     }
   }
 
   mutating func stayAwake() {
     switch face {
-    case .native: native!.stayAwake()
-    case .siemens: siemens!.stayAwake()
-    case .vhostUser: socket!.stayAwake()
+    case .native: native.value.stayAwake()
+    case .siemens: siemens.value.stayAwake()
+    case .vhostUser: socket.value.stayAwake()
     }
   }
 
   mutating func endSleep() -> WaitOutcome {
     switch face {
-    case .native: return native!.endSleep()
-    case .siemens: return siemens!.endSleep()
+    case .native: return native.value.endSleep()
+    case .siemens: return siemens.value.endSleep()
     case .vhostUser:
-      socket!.endSleep()
+      socket.value.endSleep()
       return .event
     }
   }
@@ -277,10 +283,10 @@ struct BackendObject: HandleObject, ~Copyable {
   /// Looks whether the platform is still there, without sleeping.
   mutating func peek() -> WaitOutcome {
     switch face {
-    case .native: return native!.peek()
-    case .siemens: return siemens!.peek()
+    case .native: return native.value.peek()
+    case .siemens: return siemens.value.peek()
     case .vhostUser:
-      socket!.peek()
+      socket.value.peek()
       return .event
     }
   }
@@ -289,9 +295,9 @@ struct BackendObject: HandleObject, ~Copyable {
     mutating get {
       guard isStarted else { return false }
       return switch face {
-      case .native: native!.isUp
-      case .siemens: siemens!.isUp
-      case .vhostUser: socket!.isUp
+      case .native: native.value.isUp
+      case .siemens: siemens.value.isUp
+      case .vhostUser: socket.value.isUp
       }
     }
   }
@@ -300,26 +306,26 @@ struct BackendObject: HandleObject, ~Copyable {
   var deadline: UInt64? {
     mutating get {
       switch face {
-      case .native: native!.deadline
-      case .siemens: siemens!.deadline
-      case .vhostUser: socket!.deadline
+      case .native: native.value.deadline
+      case .siemens: siemens.value.deadline
+      case .vhostUser: socket.value.deadline
       }
     }
   }
 
   mutating func addWaits(to epoll: Int32, tag: UInt64) throws(SystemError) {
     switch face {
-    case .native: try native!.addWaits(to: epoll, tag: tag)
-    case .siemens: try siemens!.addWaits(to: epoll, tag: tag)
-    case .vhostUser: try socket!.addWaits(to: epoll, tag: tag)
+    case .native: try native.value.addWaits(to: epoll, tag: tag)
+    case .siemens: try siemens.value.addWaits(to: epoll, tag: tag)
+    case .vhostUser: try socket.value.addWaits(to: epoll, tag: tag)
     }
   }
 
   mutating func removeWaits(from epoll: Int32) {
     switch face {
-    case .native: native!.removeWaits(from: epoll)
-    case .siemens: siemens!.removeWaits(from: epoll)
-    case .vhostUser: socket!.removeWaits(from: epoll)
+    case .native: native.value.removeWaits(from: epoll)
+    case .siemens: siemens.value.removeWaits(from: epoll)
+    case .vhostUser: socket.value.removeWaits(from: epoll)
     }
   }
 
@@ -328,9 +334,9 @@ struct BackendObject: HandleObject, ~Copyable {
   mutating func giveCounters(_ walk: inout CounterWalk) {
     guard isThere else { return }
     switch face {
-    case .native: native!.giveCounters(&walk)
-    case .siemens: siemens!.giveCounters(&walk)
-    case .vhostUser: socket!.giveCounters(&walk)
+    case .native: native.value.giveCounters(&walk)
+    case .siemens: siemens.value.giveCounters(&walk)
+    case .vhostUser: socket.value.giveCounters(&walk)
     }
   }
 
@@ -345,9 +351,9 @@ struct BackendObject: HandleObject, ~Copyable {
   /// Number and kind of a device that is there.
   mutating func kind(_ slot: Int) -> (id: UInt32, name: String) {
     switch face {
-    case .native: native!.kind(slot)
-    case .siemens: siemens!.kind
-    case .vhostUser: socket!.kind
+    case .native: native.value.kind(slot)
+    case .siemens: siemens.value.kind
+    case .vhostUser: socket.value.kind
     }
   }
 
@@ -395,8 +401,8 @@ struct BackendObject: HandleObject, ~Copyable {
     isStarted = false
     hasEnded = true
     switch face {
-    case .native: native!.leave()
-    case .siemens: siemens!.leave()
+    case .native: native.value.leave()
+    case .siemens: siemens.value.leave()
     case .vhostUser: break
     }
   }
@@ -404,11 +410,11 @@ struct BackendObject: HandleObject, ~Copyable {
   /// Leaves and takes the devices down, before the memory they work on is unmapped.
   consuming func takeDown() {
     leave()
-    if face == .native { native!.removeDevices() }
-    native = nil
-    siemens = nil
-    socket = nil
-    platform = nil
+    if face == .native { native.value.removeDevices() }
+    native = Slot()
+    siemens = Slot()
+    socket = Slot()
+    platform = Slot()
     for slot in 0..<BlockLayout.slotCount {
       if let memory = deviceMemory[slot] { memory.free() }
     }

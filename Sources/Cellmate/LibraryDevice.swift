@@ -85,10 +85,12 @@ struct LibraryDevice: DeviceModel, ~Copyable {
     }
   }
 
+  @inline(never)
   func canServe(queue: Int) -> Bool {
     isBuiltIn ? builtIn[0].canServe(queue: queue) : callback[0].canServe(queue: queue)
   }
 
+  @inline(never)
   mutating func serve(
     _ chain: consuming TakenChain, _ segments: borrowing ChainSegments, index: Int,
     on queue: inout DeviceQueue, in region: SharedRegion
@@ -100,6 +102,7 @@ struct LibraryDevice: DeviceModel, ~Copyable {
     }
   }
 
+  @inline(never)
   mutating func nextCompletion() -> DeviceCompletion? {
     isBuiltIn ? builtIn[0].nextCompletion() : callback[0].nextCompletion()
   }

@@ -123,6 +123,7 @@ struct LibraryPlatform: Platform, ~Copyable {
     return unsafe callbacks.interrupts_enabled(callbacks.context) != 0
   }
 
+  @inline(never)
   mutating func ringDoorbell(_ vector: Vector, at peer: PeerID) {
     if let host = unsafe host {
       return unsafe host.pointee.ringDoorbell(vector, at: peer)
@@ -131,6 +132,7 @@ struct LibraryPlatform: Platform, ~Copyable {
       callbacks.context, UInt32(vector.rawValue), UInt32(peer.rawValue))
   }
 
+  @inline(never)
   mutating func wait(until deadline: Instant?) -> WaitOutcome {
     if let host = unsafe host { return unsafe host.pointee.wait(until: deadline) }
     let end = deadline?.nanoseconds ?? .max

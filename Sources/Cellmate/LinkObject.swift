@@ -77,6 +77,7 @@ struct LinkObject: HandleObject, ~Copyable {
   }
 
   /// How the link is named in messages.
+  @inline(never)
   var name: String {
     switch wish {
     case .specification(let specification): specification.name
@@ -86,6 +87,7 @@ struct LinkObject: HandleObject, ~Copyable {
   }
 
   /// Who speaks about the link.
+  @inline(never)
   var voice: LinkVoice {
     if case .vhostUser(let path) = wish { return LinkVoice("vhost-user \(path)") }
     return LinkVoice("link \(name)")

@@ -29,7 +29,7 @@ struct FaceError: Error {
 
   init(_ code: cellmate_result) {
     self.code = code
-    text = ""
+    text = String()
   }
 
   private init(_ code: cellmate_result, _ text: String) {
@@ -42,8 +42,9 @@ struct FaceError: Error {
     FaceError(code, text)
   }
 
+  @inline(never)
   init(_ error: FrontendError) {
-    text = ""
+    text = String()
     code =
       switch error {
       case .deadline: Code.deadline
@@ -63,6 +64,7 @@ func require(_ condition: Bool, _ code: cellmate_result) throws(FaceError) {
 }
 
 /// Fills the caller's error, if there is one, and returns its result.
+@inline(never)
 func report(
   _ usage: UsageError, _ error: UnsafeMutablePointer<cellmate_error>?
 ) -> cellmate_result {
@@ -70,7 +72,7 @@ func report(
 }
 
 /// Fills the caller's error, if there is one, and returns its result.
-@discardableResult
+@discardableResult @inline(never)
 func report(
   _ problem: FaceError, _ error: UnsafeMutablePointer<cellmate_error>?
 ) -> cellmate_result {

@@ -196,7 +196,7 @@ public func cellmate_backend_rings(
     guard object.face == .native else { return 0 }
     let room = unsafe rings == nil ? 0 : Int(count)
     var place = 0
-    object.native!.forEachRing { ring in
+    object.native.value.forEachRing { ring in
       if place < room, let rings = unsafe rings {
         unsafe rings[place] = cellmate_ring(
           slot: UInt32(ring.slot), queue: UInt32(ring.queue), queue_size: ring.size, reserved: 0,
@@ -304,22 +304,23 @@ public func cellmate_tap(
   let result = unsafe ch_can_output(counters, size)
   guard result == Code.ok, let counters = unsafe counters else { return result }
   var place: UInt32 = 0
-  var values: cellmate_tap_counters?
+  var isThere = false
+  // Filled where it lies: a structure with texts in it is copied character by character.
+  var values = cellmate_tap_counters()
   SwitchRegistry.shared.forEachTap { owner, tap, seen in
     if place == index {
-      var found = cellmate_tap_counters()
-      setText(&found.owner, owner)
-      setText(&found.tap, tap)
-      found.frames_in = seen.framesIn
-      found.frames_out = seen.framesOut
-      found.spoofed = seen.spoofed
-      found.malformed = seen.malformed
-      found.overflows = seen.overflows
-      values = found
+      isThere = true
+      setText(&values.owner, owner)
+      setText(&values.tap, tap)
+      values.frames_in = seen.framesIn
+      values.frames_out = seen.framesOut
+      values.spoofed = seen.spoofed
+      values.malformed = seen.malformed
+      values.overflows = seen.overflows
     }
     place += 1
   }
-  guard var values else { return Code.argument }
+  guard isThere else { return Code.argument }
   unsafe ch_output(counters, &values, size)
   return Code.ok
 }

@@ -76,6 +76,7 @@ struct SharedPools: ~Copyable {
 
   private func pool(forWriting: Bool) -> Int { forWriting && pools.isOccupied(1) ? 1 : 0 }
 
+  @inline(never)
   mutating func allocate(_ count: Int, forWriting: Bool) -> BufferSegment? {
     pools[pool(forWriting: forWriting)].allocate(count)
   }

@@ -25,6 +25,7 @@ extension ServedDevice {
     log: @escaping @Sendable (String) -> Void
   ) throws(UsageError) -> ServedDevice {
     guard let size = QueueSize(256) else { preconditionFailure("256 is a queue size") }
+    var served = ServedDevice(specification.kind, arena: &arena)
     switch specification {
     case .block(let block):
       let host = try openFile(block, wakeDescriptor, log)
@@ -33,35 +34,28 @@ extension ServedDevice {
           host: host, queueCount: block.queueCount, maximumQueueSize: size, slots: slots,
           arena: &arena)
       else { preconditionFailure("2 MiB hold a device") }
-      var served = ServedDevice(.block, arena: &arena)
       served.block.put(device, at: 0)
-      return served
     case .console(let console):
       let host = try openConsole(console, wakeDescriptor, log)
       guard let device = Console(host: host, maximumQueueSize: size, arena: &arena) else {
         preconditionFailure("2 MiB hold a device")
       }
-      var served = ServedDevice(.console, arena: &arena)
       served.console.put(device, at: 0)
-      return served
     case .entropy:
       let host: RandomEntropyHost
       do throws(SystemError) {
         host = try RandomEntropyHost()
       } catch { throw UsageError("entropy: the kernel gives no random bytes: \(error.text)") }
-      var served = ServedDevice(.entropy, arena: &arena)
       served.entropy.put(Entropy(host: host, maximumQueueSize: size), at: 0)
-      return served
     case .network(let network):
       let host = try joinSwitch(network, wakeDescriptor)
       guard
         let device = Network(
           host: host, pairs: network.pairs, maximumQueueSize: size, arena: &arena)
       else { preconditionFailure("2 MiB hold a device") }
-      var served = ServedDevice(.network, arena: &arena)
       served.network.put(device, at: 0)
-      return served
     }
+    return served
   }
 
   /// Whether a device could be made if nobody else used its host resource; nothing stays open.
@@ -200,5 +194,17 @@ extension ServedDevice {
     walk.take("isolated", port.isolated)
     walk.take("overflows", port.overflows)
     walk.take("absent", port.absent)
+  }
+}
+
+extension DeviceSpecification {
+  /// The kind of the device that serves it.
+  fileprivate var kind: ServedDevice.Kind {
+    switch self {
+    case .block: .block
+    case .console: .console
+    case .entropy: .entropy
+    case .network: .network
+    }
   }
 }

@@ -128,6 +128,7 @@ struct DeviceWay: ~Copyable {
     return DeviceWay(region, access, pools, queueArena, socket: Slot(socket))
   }
 
+  @inline(never)
   private init(
     _ region: SharedRegion, _ access: AccessMap, _ pools: consuming SharedPools,
     _ queueArena: consuming PrivateArena, link: consuming Slot<LinkWay> = Slot(),
@@ -252,6 +253,7 @@ struct DeviceWay: ~Copyable {
   }
 
   /// Looks at the back-end.
+  @inline(never)
   mutating func look() -> WayNews {
     if link.isThere { return link.value.look() }
     if siemens.isThere { return siemens.value.look() }

@@ -97,6 +97,7 @@ struct DriverObject: HandleObject, ~Copyable {
     publish()
   }
 
+  @inline(never)
   private mutating func readConfiguration() throws(WayError) {
     var bytes = configuration
     var span = bytes.mutableSpan
@@ -126,6 +127,7 @@ struct DriverObject: HandleObject, ~Copyable {
 
   /// Looks at the back-end: whether the device still runs. What it has delivered can still be
   /// taken.
+  @inline(never)
   mutating func look() -> Bool {
     guard isRunning else { return false }
     switch way.look() {
@@ -153,6 +155,7 @@ struct DriverObject: HandleObject, ~Copyable {
 
   /// Looks for `spin` nanoseconds, then sleeps until the device, the wake-up or `deadline`, unless
   /// something has come already.
+  @inline(never)
   mutating func sleep(until deadline: UInt64, spin: UInt64) -> WaitOutcome {
     guard isRunning else { return .event }
     if spin > 0, spins(for: spin) { return .event }
@@ -214,6 +217,7 @@ extension DriverObject {
   }
 
   /// What a device did wrong on a queue.
+  @inline(never)
   static func broken(_ error: QueueError) -> FaceError {
     .explained(Code.peer, "the back-end broke a rule of the queue: \(error)")
   }

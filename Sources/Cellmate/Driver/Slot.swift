@@ -2,7 +2,7 @@
 /// moved out and back.
 @safe
 struct Slot<Value: ~Copyable>: ~Copyable {
-  private let place: UnsafeMutablePointer<Value>?
+  private var place: UnsafeMutablePointer<Value>?
 
   /// An empty place.
   init() { unsafe place = nil }
@@ -27,6 +27,15 @@ struct Slot<Value: ~Copyable>: ~Copyable {
       guard let place = unsafe place else { preconditionFailure("the place is empty") }
       yield unsafe &place.pointee
     }
+  }
+
+  /// Takes the value out; the place is empty then.
+  mutating func take() -> Value? {
+    guard let place = unsafe place else { return nil }
+    unsafe self.place = nil
+    let value = unsafe place.move()
+    unsafe place.deallocate()
+    return value
   }
 
   deinit {
