@@ -178,7 +178,7 @@ let programs: [Target] = [
       "CommandOptions", "LinuxSupport", "SharedMemory", "IVShmem", "Virtqueue", "VirtioDevice",
       "VirtioTransport", "VirtioBlock", "VirtioEntropy", "VirtioConsole", "VirtioNet",
       "DeviceRuntime", "SiemensDialect", "SimulatorPeer", "HostResources", "VhostUser",
-      "LinuxPCI", "LinuxUIO", "LinuxVFIO", "LinkNames", "ToolSupport",
+      "LinuxPCI", "LinuxUIO", "LinuxVFIO", "LinkNames",
     ],
     swiftSettings: strict),
   .target(
@@ -314,7 +314,7 @@ let tests: [Target] = [
     dependencies: [
       "CLinux", "LinuxSupport", "SharedMemory", "Virtqueue", "VirtioDevice", "VirtioBlock",
       "HostResources", "VhostUser", "CommandOptions", "LinuxRuntime", "FuzzTargets", "Cellmate",
-      "BackendService", "FrontendCommands", "LinkNames",
+      "BackendService", "FrontendCommands", "LinkNames", "ToolSupport",
     ],
     swiftSettings: strict),
   .testTarget(

@@ -138,6 +138,7 @@ struct BackendObject: HandleObject, ~Copyable {
 
   /// Puts a device into a free slot; `make` builds it in the memory it is given, and `error` gets
   /// the words of what does not fit.
+  @inline(never)
   mutating func add(
     slot: UInt32, size: Int, _ error: UnsafeMutablePointer<cellmate_error>? = nil,
     _ make: (inout PrivateArena) throws(FaceError) -> LibraryDevice

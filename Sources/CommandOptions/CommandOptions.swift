@@ -122,6 +122,7 @@ public struct CommandOptions: Sendable {
   public func has(_ name: String) -> Bool { options.contains { $0.name == name } }
 
   /// The last value of an option.
+  @inline(never)
   public func value(_ name: String) -> String? { options.last { $0.name == name }?.value }
 
   /// The last value of an option as a number with an optional K, M or G.

@@ -68,6 +68,7 @@ extension Backend where P: ~Copyable, Device: ~Copyable {
     acknowledge(transaction.word, index, value: UInt64(value))
   }
 
+  @inline(never)
   private mutating func write(_ transaction: Transaction, _ index: Int) {
     if transaction.offset >= UInt32(MMIORegister.configurationStart) {
       guard let range = configurationRange(transaction, index),
@@ -83,6 +84,7 @@ extension Backend where P: ~Copyable, Device: ~Copyable {
     perform(action, transaction.word, index)
   }
 
+  @inline(never)
   private mutating func perform(
     _ action: RegisterAction, _ word: TransactionWord, _ index: Int
   ) {

@@ -26,6 +26,7 @@ public struct Backend<P: Platform & ~Copyable, Device: DeviceModel & ~Copyable>:
   private var isLeaving = false
 
   /// Takes a link over; devices are added before ``start()``. `nil` when `arena` is too small.
+  @inline(never)
   public init?(link: consuming NativeLink<P>, arena: inout PrivateArena) {
     precondition(link.plan.side == .backEnd)
     guard
@@ -79,6 +80,7 @@ public struct Backend<P: Platform & ~Copyable, Device: DeviceModel & ~Copyable>:
     return .busy
   }
 
+  @inline(never)
   private mutating func stepLink() -> Progress {
     var progress = Progress.idle
     for _ in 0..<RuntimeLimits.linkEvents {

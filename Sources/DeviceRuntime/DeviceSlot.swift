@@ -33,6 +33,7 @@ public struct DeviceSlot<Device: DeviceModel & ~Copyable>: ~Copyable {
   public var counters = DeviceCounters()
 
   /// Prepares a device for slot `index`; `nil` when `arena` cannot hold its queues.
+  @inline(never)
   public init?(_ device: consuming Device, index: Int, arena: inout PrivateArena) {
     let identity = RegisterFile.Identity(
       deviceID: device.deviceID, vendorID: 0x4d43, queueCount: device.queueCount,

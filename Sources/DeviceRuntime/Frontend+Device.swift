@@ -131,6 +131,7 @@ extension Frontend where P: ~Copyable {
 
   /// Whether the device in `slot` has met an error that only a reset mends (VIRTIO 1.4, 2.1.2):
   /// none of its requests can be counted on.
+  @inline(never)
   public func needsReset(slot: Int) -> Bool {
     let registers =
       link.plan.peerBlock + BlockLayout.deviceSlot(slot)

@@ -18,6 +18,7 @@ public struct Frontend<P: Platform & ~Copyable>: ~Copyable {
   var notifications: InlineArray<8, NotificationCounters>
 
   /// Takes a link over; nothing is written before ``start()``.
+  @inline(never)
   public init(
     link: consuming NativeLink<P>, controlTimeoutNanoseconds: UInt64 = 5_000_000_000,
     spinCount: Int = 2000
@@ -37,6 +38,7 @@ public struct Frontend<P: Platform & ~Copyable>: ~Copyable {
 
   /// Looks at the peer once and answers a new start of it. After `.peerStarted` and `.down`
   /// every queue and every open request is void.
+  @inline(never)
   public mutating func step() -> LinkEvent {
     let event = link.look()
     switch event {
@@ -54,6 +56,7 @@ public struct Frontend<P: Platform & ~Copyable>: ~Copyable {
   }
 
   /// Waits until both sides know each other.
+  @inline(never)
   public mutating func waitForLink(until deadline: Instant) throws(FrontendError) {
     while !link.isUp {
       if step() != .none { continue }

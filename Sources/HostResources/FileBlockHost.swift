@@ -64,6 +64,7 @@ public struct FileBlockHost: BlockHost, ~Copyable {
   /// Opens `path` with the usual options; see ``FileBlockOptions``.
   ///
   /// - Throws: why the file cannot be a medium.
+  @inline(never)
   public init(
     path: String, isReadOnly: Bool, wakeDescriptor: Int32, slots: Int, segmentLimit: Int,
     workers: Int = 4, log: @escaping @Sendable (String) -> Void
@@ -99,6 +100,7 @@ public struct FileBlockHost: BlockHost, ~Copyable {
   public func identifierByte(at index: Int) -> UInt8 { identifier[index] }
 
   /// Starts a request: inline when the page cache can answer, else on a worker.
+  @inline(never)
   public mutating func submit(
     _ request: BlockRequest, slot: Int, data segments: borrowing ChainSegments, skip: Int,
     in region: SharedRegion

@@ -26,6 +26,7 @@ extension FileWorkers {
   }
 
   /// A call again and again while signals interrupt it.
+  @inline(never)
   private func repeating(_ call: () -> Int) -> Int {
     while true {
       let result = call()

@@ -31,6 +31,7 @@ public struct LinkGeometry: Equatable, Sendable {
   /// Checks the sizes that a device reports; nothing of a device is believed.
   ///
   /// - Parameter pageSize: the smallest mappable unit, a power of two.
+  @inline(never)
   public init(
     maxPeers: UInt32, stateTableSize: UInt64, readWriteSize: UInt64, outputSize: UInt64,
     pageSize: UInt64 = 4096
@@ -53,6 +54,7 @@ public struct LinkGeometry: Equatable, Sendable {
   }
 
   /// Length of the whole shared memory in bytes.
+  @inline(never)
   public var totalSize: Int { readWrite.upperBound + Int(maxPeers) * outputSize }
 
   /// The read/write section; empty when there is none.

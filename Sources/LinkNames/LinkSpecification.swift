@@ -61,9 +61,11 @@ public enum LinkPlace: Equatable, Sendable {
 /// [,dialect=auto|native|siemens]`; see ``LinkPlace`` for the places.
 public struct LinkSpecification: Equatable, Sendable {
   /// The places, for help texts.
-  public static let placeholder = "PLACE[,...]"
+  public static var placeholder: String { "PLACE[,...]" }
   /// The places, for help texts.
-  public static let placeHelp = "sim:PATH, BDF, /dev/ivshmem/NAME, uio:BDF or vfio:BDF"
+  public static var placeHelp: String {
+    "sim:PATH, BDF, /dev/ivshmem/NAME, uio:BDF or vfio:BDF"
+  }
 
   /// Where it is.
   public let place: LinkPlace

@@ -1,6 +1,7 @@
 import CService
 
 /// `pid N (NAME)`, or `pid N`, or `another process`.
+@inline(never)
 public func processText(_ pid: Int32) -> String {
   guard pid > 0 else { return "another process" }
   var name = InlineArray<64, CChar>(repeating: 0)

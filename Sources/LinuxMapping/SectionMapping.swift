@@ -34,6 +34,7 @@ public struct SectionMapping: ~Copyable {
     guardNumber = unsafe cl_guard_add(reservation + edge, size - 2 * edge)
   }
 
+  @inline(never)
   deinit {
     if guardNumber >= 0 { cl_guard_remove(guardNumber) }
     // SAFETY: nothing uses the region after its platform.
@@ -45,6 +46,7 @@ public struct SectionMapping: ~Copyable {
   /// - Parameters:
   ///   - isWritable: otherwise a store faults.
   ///   - offset: where the part begins in `descriptor`; a multiple of the page size.
+  @inline(never)
   public mutating func map(
     _ part: Range<Int>, isWritable: Bool, descriptor: Int32, offset: UInt64
   ) throws(SystemError) {
@@ -79,6 +81,7 @@ public struct RegisterMapping: ~Copyable {
   /// Maps a page of registers.
   ///
   /// - Parameter offset: where it begins in `descriptor`; a multiple of the page size.
+  @inline(never)
   public init(descriptor: Int32, offset: UInt64) throws(SystemError) {
     let size = Int(SectionMapping.pageSize)
     var error: Int32 = 0
@@ -95,6 +98,7 @@ public struct RegisterMapping: ~Copyable {
     guardNumber = unsafe cl_guard_add(base, size)
   }
 
+  @inline(never)
   deinit {
     if guardNumber >= 0 { cl_guard_remove(guardNumber) }
     unsafe cl_unmap(base, size)

@@ -43,6 +43,7 @@ public struct HostFiles: Sendable {
   }
 
   /// The number a file holds.
+  @inline(never)
   public func number(_ path: String) -> UInt64? {
     text(path, limit: 64).flatMap { kernelNumber($0) }
   }
@@ -53,12 +54,14 @@ public struct HostFiles: Sendable {
   }
 
   /// The last part of where a symbolic link points.
+  @inline(never)
   public func linkName(_ path: String) -> String? {
     guard let target = linkTarget(path) else { return nil }
     return target.split(separator: "/").last.map { String($0) }
   }
 
   /// Where a symbolic link points.
+  @inline(never)
   public func linkTarget(_ path: String) -> String? {
     var target = [UInt8](repeating: 0, count: 1024)
     let full = root + path

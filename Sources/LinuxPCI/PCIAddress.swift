@@ -55,6 +55,7 @@ private func hexDigits(_ value: UInt64, _ width: Int) -> String {
 }
 
 /// The number a file of sysfs holds: decimal, or hexadecimal with `0x`; `nil` for anything else.
+@inline(never)
 public func kernelNumber(_ text: some StringProtocol) -> UInt64? {
   text.hasPrefix("0x") ? UInt64(text.dropFirst(2), radix: 16) : UInt64(text, radix: 10)
 }

@@ -11,7 +11,7 @@ public struct ConsoleSpecification: Equatable, Sendable {
   public private(set) var ports: [ConsolePortOptions] = []
 
   /// The keys that begin a port.
-  private static let ends = "pty[=LINK], stdio, socket=PATH or log=PATH"
+  private static var ends: String { "pty[=LINK], stdio, socket=PATH or log=PATH" }
 
   /// Parses the value of `--device`, which starts with `console`.
   init(_ text: String) throws(UsageError) {

@@ -14,7 +14,7 @@ public enum DeviceSpecification: Equatable, Sendable {
   case network(NetworkSpecification)
 
   /// The kinds by name, for messages.
-  static let kinds = "block, console, entropy, network"
+  static var kinds: String { "block, console, entropy, network" }
 
   /// Parses the value of `--device`.
   public init(_ text: String) throws(UsageError) {

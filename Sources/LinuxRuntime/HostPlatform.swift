@@ -136,6 +136,7 @@ public struct HostPlatform: Platform, ~Copyable {
   }
 
   /// Reads Interrupt Control.
+  @inline(never)
   public mutating func interruptsEnabled() -> Bool {
     switch kind {
     case .simulator(let place): unsafe place.pointee.interruptsEnabled()
@@ -145,6 +146,7 @@ public struct HostPlatform: Platform, ~Copyable {
   }
 
   /// Writes the Doorbell.
+  @inline(never)
   public mutating func ringDoorbell(_ vector: Vector, at peer: PeerID) {
     switch kind {
     case .simulator(let place): unsafe place.pointee.ringDoorbell(vector, at: peer)
@@ -154,6 +156,7 @@ public struct HostPlatform: Platform, ~Copyable {
   }
 
   /// Sleeps until something comes.
+  @inline(never)
   public mutating func wait(until deadline: Instant?) -> WaitOutcome {
     switch kind {
     case .simulator(let place): unsafe place.pointee.wait(until: deadline)

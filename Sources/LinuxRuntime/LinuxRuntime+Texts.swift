@@ -1,3 +1,2 @@
 // Whoever composes with this room also names links and writes texts.
 @_exported public import LinkNames
-@_exported public import ToolSupport

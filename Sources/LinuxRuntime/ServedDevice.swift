@@ -146,6 +146,7 @@ public struct ServedDevice: DeviceModel, ~Copyable {
   }
 
   /// Whether another chain of `queue` can be served now.
+  @inline(never)
   public func canServe(queue: Int) -> Bool {
     switch kind {
     case .block: block[0].canServe(queue: queue)
@@ -156,6 +157,7 @@ public struct ServedDevice: DeviceModel, ~Copyable {
   }
 
   /// Serves one chain.
+  @inline(never)
   public mutating func serve(
     _ chain: consuming TakenChain, _ segments: borrowing ChainSegments, index: Int,
     on queue: inout DeviceQueue, in region: SharedRegion
@@ -169,6 +171,7 @@ public struct ServedDevice: DeviceModel, ~Copyable {
   }
 
   /// The next finished request.
+  @inline(never)
   public mutating func nextCompletion() -> DeviceCompletion? {
     switch kind {
     case .block: block[0].nextCompletion()

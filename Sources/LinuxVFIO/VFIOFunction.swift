@@ -11,6 +11,7 @@ enum VFIOFunction {
   /// Opens the device through its group and a container of its own.
   ///
   /// The device keeps both alive: their descriptors are not needed afterwards.
+  @inline(never)
   static func open(_ function: PCIFunction, _ files: HostFiles) throws(DeviceError) -> Descriptor {
     try function.expectDriver("vfio-pci")
     guard let group = function.iommuGroup else { throw .noGroup }

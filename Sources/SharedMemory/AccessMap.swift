@@ -33,6 +33,7 @@ public struct AccessMap: Sendable {
 
   /// Declares the two windows, both as offsets into `region`; `nil` when one of them does not
   /// lie inside it.
+  @inline(never)
   public init?(
     region: SharedRegion, readable: Range<Int>, writable: Range<Int>, translationBase: UInt64 = 0
   ) {

@@ -20,6 +20,7 @@ public struct PrivateArena: ~Copyable {
   }
 
   /// A table of `count` entries, all set to `initial`; `nil` when the block is used up.
+  @inline(never)
   public mutating func table<T: BitwiseCopyable>(
     of count: Int, initial: T
   ) -> PrivateTable<T>? {
@@ -53,6 +54,7 @@ public struct PrivateArena: ~Copyable {
 
   /// Splits `count` bytes off as an arena of its own, for tables that are made again and again
   /// (the shadow of a queue that is reset); `nil` when the block is used up.
+  @inline(never)
   public mutating func split(_ count: Int) -> PrivateArena? {
     let start = (used &+ 63) & ~63
     guard count >= 0, start <= capacity, count <= capacity &- start else { return nil }

@@ -7,7 +7,11 @@ import CVolatile
 extension SharedRegion {
   /// Copies checked shared bytes into private memory, once; returns how many were copied (the
   /// shorter of the two lengths).
-  @discardableResult
+  #if CELLMATE_SMALL
+    @inline(never) @discardableResult
+  #else
+    @discardableResult
+  #endif
   public func copy(_ range: ReadableRange, into destination: inout MutableSpan<UInt8>) -> Int {
     let length = min(range.count, destination.count)
     precondition(range.offset >= 0 && range.offset <= count &- length)
@@ -24,7 +28,11 @@ extension SharedRegion {
 
   /// Copies private bytes into checked shared memory; returns how many were copied (the shorter
   /// of the two lengths).
-  @discardableResult
+  #if CELLMATE_SMALL
+    @inline(never) @discardableResult
+  #else
+    @discardableResult
+  #endif
   public func copy(_ source: Span<UInt8>, into range: WritableRange) -> Int {
     let length = min(range.count, source.count)
     precondition(range.offset >= 0 && range.offset <= count &- length)
@@ -38,6 +46,7 @@ extension SharedRegion {
   }
 
   /// Sets every byte of a checked range to `value`.
+  @inline(never)
   public func fill(_ range: WritableRange, with value: UInt8) {
     precondition(range.offset >= 0 && range.offset <= count &- range.count)
     let length = unsafe stored(base + range.offset, range.count)

@@ -106,6 +106,7 @@ extension SiemensBackend where P: ~Copyable, Device: ~Copyable {
 
   /// Tells the driver that `queue` moved. The event flag is looked at by the driver's shared
   /// handler; a driver with a vector a queue ignores it.
+  @inline(never)
   mutating func notify(_ queue: Int) {
     words.store8(1, .queueEvent)
     ring(banks[queue].driverVector)

@@ -24,6 +24,7 @@ extension SiemensBackend where P: ~Copyable, Device: ~Copyable {
     return found
   }
 
+  @inline(never)
   private mutating func noteReturned(_ head: UInt16, _ queue: Int) {
     guard let book else { return }
     book.ended(head, queue: queue)

@@ -12,6 +12,7 @@ extension SiemensBackend where P: ~Copyable, Device: ~Copyable {
 
   /// Carries out the transaction that names `offset`, and clears it unless it has to wait for the
   /// device.
+  @inline(never)
   mutating func execute(_ offset: UInt32) {
     if offset >= UInt32(SiemensHeader.configuration) {
       writeConfiguration(Int(offset) - SiemensHeader.configuration)
@@ -79,6 +80,7 @@ extension SiemensBackend where P: ~Copyable, Device: ~Copyable {
     banks[Int(selectedQueue)] = bank
   }
 
+  @inline(never)
   private mutating func forward(_ low: MMIORegister, _ high: MMIORegister, _ value: UInt64) {
     forward(low, UInt32(truncatingIfNeeded: value))
     forward(high, UInt32(truncatingIfNeeded: value >> 32))
@@ -182,6 +184,7 @@ extension SiemensBackend where P: ~Copyable, Device: ~Copyable {
   }
 
   /// Ends a reset or a queue stop once the device has stopped touching the section.
+  @inline(never)
   mutating func finishPending() -> Bool {
     guard pending != .nothing, isQuiet else { return false }
     let waiting = pending

@@ -76,6 +76,7 @@ public struct SiemensBackend<P: Platform & ~Copyable, Device: DeviceModel & ~Cop
   ///
   /// - Parameter features: what the rings may use beside the mandatory features; INDIRECT_DESC and
   ///   EVENT_IDX have not been seen with the Linux driver of this dialect.
+  @inline(never)
   public init?(
     platform: consuming P, plan: SiemensPlan, device: consuming Device,
     ringFeatures features: FeatureSet = FeatureSet(), arena: inout PrivateArena
@@ -224,6 +225,7 @@ public struct SiemensBackend<P: Platform & ~Copyable, Device: DeviceModel & ~Cop
     hasMissedEvent = false
   }
 
+  @inline(never)
   mutating func dropQueue(_ queue: Int) {
     _ = queues.remove(at: queue)
     returned.clear(queue)
@@ -273,6 +275,7 @@ public struct SiemensBackend<P: Platform & ~Copyable, Device: DeviceModel & ~Cop
   }
 
   /// Waits, after ``prepareToSleep()``, until an event or `deadline`, and is awake again.
+  @inline(never)
   public mutating func endSleep(until deadline: Instant?) -> WaitOutcome {
     let outcome = wait(until: deadline)
     suppressQueues()

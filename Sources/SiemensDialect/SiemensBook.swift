@@ -179,16 +179,19 @@ struct SiemensBook: Sendable {
 
   // MARK: Chains in flight
 
+  @inline(never)
   private func ring(_ queue: Int) -> Int {
     Header.size + 2 * Self.stateSize(queueCount) + queue * (Ring.size + Entry.size * queueSize)
   }
 
+  @inline(never)
   private func entry(_ queue: Int, _ head: UInt16) -> Int {
     precondition(Int(head) < queueSize)
     return ring(queue) + Ring.size + Entry.size * Int(head)
   }
 
   /// Nothing of a queue is in flight.
+  @inline(never)
   func clear(queue: Int) {
     region.store32(0, at: ring(queue))
     for head in 0..<UInt16(queueSize) {

@@ -57,6 +57,7 @@ public struct SiemensFrontend<P: Platform & ~Copyable>: ~Copyable {
   }
 
   /// Takes a platform over; nothing is written before ``attach(until:)``.
+  @inline(never)
   public init(platform: consuming P, plan: SiemensPlan, spinCount: Int = 4000) {
     self.spinCount = spinCount
     words = SiemensWords(region: platform.region, base: plan.section.lowerBound)
@@ -109,6 +110,7 @@ public struct SiemensFrontend<P: Platform & ~Copyable>: ~Copyable {
   // MARK: Transactions
 
   /// Writes a field of up to 32 bits, as many as it has; returns when the back-end has acted on it.
+  @inline(never)
   public mutating func write(
     _ field: SiemensHeader.Field, _ value: UInt32
   ) throws(SiemensFrontendError) {
@@ -162,6 +164,7 @@ public struct SiemensFrontend<P: Platform & ~Copyable>: ~Copyable {
     }
   }
 
+  @inline(never)
   private mutating func ring(_ vector: UInt16) {
     doorbells &+= 1
     platform.ringDoorbell(Vector(vector), at: plan.peer)

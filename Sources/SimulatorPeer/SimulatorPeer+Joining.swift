@@ -21,6 +21,7 @@ extension SimulatorPeer {
     let pageSize: Int
   }
 
+  @inline(never)
   static func close(_ descriptors: inout Numbers) {
     for index in 0..<descriptors.count { cl_close(descriptors.numbers[index]) }
     descriptors.count = 0

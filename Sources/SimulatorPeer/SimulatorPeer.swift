@@ -67,6 +67,7 @@ public struct SimulatorPeer: Platform, ~Copyable {
     self.init(joined, connection)
   }
 
+  @inline(never)
   private init(_ joined: Joined, _ socket: consuming Descriptor) {
     geometry = joined.geometry
     peerID = joined.peerID

@@ -20,6 +20,7 @@ public struct DriverMemory: ~Copyable {
   public static var userBase: UInt64 { 0x6000_0000_0000 }
 
   /// Makes `count` bytes, a multiple of a page.
+  @inline(never)
   public static func make(
     _ count: Int, arena: inout PrivateArena
   ) throws(VhostUserFrontendError) -> DriverMemory {

@@ -35,6 +35,7 @@ public struct GuestMemory: ~Copyable {
   private let windows: PrivateTable<AccessWindow>
 
   /// Reserves addresses; nothing is mapped.
+  @inline(never)
   public static func make(arena: inout PrivateArena) throws(SystemError) -> GuestMemory {
     var error: Int32 = 0
     var size = 256 << 30
@@ -83,6 +84,7 @@ public struct GuestMemory: ~Copyable {
     while count > 0 { remove(at: count - 1) }
   }
 
+  @inline(never)
   private mutating func remove(at index: Int) {
     let old = regions[index]
     let result = unsafe cl_reserve_at(base + old.mappingStart, old.mappingSize)

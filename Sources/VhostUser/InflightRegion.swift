@@ -40,6 +40,7 @@ struct InflightRegion: ~Copyable {
   private static func stride(_ size: Int) -> Int { (Header.size + Entry.size * size + 63) & ~63 }
 
   /// Maps the region behind `descriptor`. What an earlier back-end left there is kept.
+  @inline(never)
   static func map(
     _ descriptor: borrowing Descriptor, size: UInt64, offset: UInt64, queues: Int, queueSize: Int
   ) throws(VhostUserError) -> InflightRegion {
@@ -89,8 +90,10 @@ struct InflightRegion: ~Copyable {
     unsafe cl_unmap(base, mapped)
   }
 
+  @inline(never)
   private func header(_ queue: Int) -> Int { start + queue * Self.stride(queueSize) }
 
+  @inline(never)
   private func entry(_ queue: Int, _ head: UInt16) -> Int {
     header(queue) + Header.size + Entry.size * Int(head)
   }
@@ -111,6 +114,7 @@ struct InflightRegion: ~Copyable {
   }
 
   /// A chain was returned, and is published with the next ``published(queue:usedIndex:)``.
+  @inline(never)
   mutating func ended(_ head: UInt16, queue: Int) {
     guard holds(queue, head) else { return }
     let header = header(queue)

@@ -178,6 +178,7 @@ extension VhostUserDevice where Device: ~Copyable {
       size: message.word64(offset + 8), fileOffset: message.word64(offset + 24))
   }
 
+  @inline(never)
   private mutating func setMemoryTable(
     _ message: inout VhostUserMessage
   ) throws(VhostUserError) {
@@ -231,6 +232,7 @@ extension VhostUserDevice where Device: ~Copyable {
     return Int(index)
   }
 
+  @inline(never)
   private mutating func setVring(
     _ request: VhostUserRequest, _ message: borrowing VhostUserMessage
   ) throws(VhostUserError) {
@@ -400,6 +402,7 @@ extension VhostUserDevice where Device: ~Copyable {
 
   // MARK: Inflight tracking
 
+  @inline(never)
   private mutating func giveInflight(
     _ message: borrowing VhostUserMessage, _ reply: inout VhostUserMessage
   ) throws(VhostUserError) -> VhostUserHandling {
@@ -443,6 +446,7 @@ extension VhostUserDevice where Device: ~Copyable {
     return (Int(queues), Int(entries))
   }
 
+  @inline(never)
   private mutating func setInflight(_ message: inout VhostUserMessage) throws(VhostUserError) {
     try message.require(20)
     let (queues, entries) = try inflightShape(message)

@@ -77,6 +77,7 @@ extension VhostUserDevice where Device: ~Copyable {
   }
 
   /// Drops the queue of a ring; remembers where it stands. Nothing may be in flight.
+  @inline(never)
   mutating func deactivate(_ queue: Int) {
     guard queues.isOccupied(queue) else { return }
     vrings[queue].base = queues[queue].indices.available.rawValue

@@ -66,6 +66,7 @@ public struct VhostUserDevice<Device: DeviceModel & ~Copyable>: ~Copyable {
     return made
   }
 
+  @inline(never)
   private init?(
     _ device: consuming Device, _ memory: consuming GuestMemory, _ epoll: Int32,
     _ arena: inout PrivateArena
@@ -196,6 +197,7 @@ public struct VhostUserDevice<Device: DeviceModel & ~Copyable>: ~Copyable {
     return found
   }
 
+  @inline(never)
   private mutating func noteReturned(_ head: UInt16, _ queue: Int) {
     guard inflight.isOccupied(0) else { return }
     inflight[0].ended(head, queue: queue)

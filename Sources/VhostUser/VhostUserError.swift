@@ -127,4 +127,5 @@ extension VhostUserError.MemoryProblem {
   }
 }
 
+@inline(never)
 func hex(_ value: UInt64) -> String { "0x" + String(value, radix: 16) }

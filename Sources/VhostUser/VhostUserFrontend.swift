@@ -72,6 +72,7 @@ public struct VhostUserFrontend: ~Copyable {
     } catch { throw .connect(error) }
   }
 
+  @inline(never)
   private init(_ socket: consuming VhostUserSocket, _ patience: UInt64) {
     self.socket = socket
     self.patience = patience
@@ -91,60 +92,79 @@ public struct VhostUserFrontend: ~Copyable {
 
   // MARK: Messages
 
-  private mutating func send(
-    _ request: VhostUserRequest, descriptor: Int32 = -1, _ fill: (inout VhostUserMessage) -> Void
-  ) throws(VhostUserFrontendError) {
+  /// Starts a message; what it carries is appended before it is sent.
+  @inline(never)
+  private mutating func begin(_ request: VhostUserRequest) {
     message.begin(request.rawValue, flags: 0)
-    fill(&message)
+  }
+
+  /// Sends the message that was begun.
+  @inline(never)
+  private mutating func send(_ descriptor: Int32 = -1) throws(VhostUserFrontendError) {
     do throws(VhostUserError) {
       try socket.send(message, descriptor: descriptor)
     } catch { throw .message(error) }
   }
 
-  /// Waits for the answer to `request`, of exactly `size` bytes, into `message`.
-  private mutating func receive(
-    _ request: VhostUserRequest, size: Int
-  ) throws(VhostUserFrontendError) {
+  /// Waits for the answer to the message that was sent, of exactly `size` bytes, into `message`.
+  private mutating func receive(size: Int) throws(VhostUserFrontendError) {
+    let request = message.request
     let end = cl_monotonic_ns() + patience
     while true {
       do throws(VhostUserError) {
         if try socket.receive(&message) { break }
       } catch { throw .message(error) }
       let now = cl_monotonic_ns()
-      guard now < end else { throw .deadline(request: request.rawValue) }
+      guard now < end else { throw .deadline(request: request) }
       var entry = cl_poll_entry(
         fd: socket.descriptor.number, events: Int16(CL_POLL_IN), revents: 0)
       _ = unsafe cl_poll_ns(&entry, 1, Int64(end - now))
     }
-    guard message.request == request.rawValue,
+    guard message.request == request,
       message.flags & VhostUserFormat.replyFlag != 0, message.size == size
     else {
       throw .badReply(
-        request: request.rawValue, seen: message.request, size: message.size, expected: size)
+        request: request, seen: message.request, size: message.size, expected: size)
     }
   }
 
   private mutating func ask(
     _ request: VhostUserRequest
   ) throws(VhostUserFrontendError) -> UInt64 {
-    try send(request) { _ in }
-    try receive(request, size: 8)
+    begin(request)
+    try send()
+    try receive(size: 8)
     return message.word64(0)
   }
 
-  /// Sends a message and, where that was agreed, waits until it was carried out.
-  private mutating func tell(
-    _ request: VhostUserRequest, descriptor: Int32 = -1, _ fill: (inout VhostUserMessage) -> Void
-  ) throws(VhostUserFrontendError) {
+  /// Sends the message that was begun and, where that was agreed, waits until it was carried out.
+  @inline(never)
+  private mutating func tell(_ descriptor: Int32 = -1) throws(VhostUserFrontendError) {
     let wantsReply = protocolFeatures.contains(.replyAcknowledge)
-    try send(request, descriptor: descriptor) { message in
-      if wantsReply { message.flags |= VhostUserFormat.needReplyFlag }
-      fill(&message)
-    }
+    if wantsReply { message.flags |= VhostUserFormat.needReplyFlag }
+    let request = message.request
+    try send(descriptor)
     guard wantsReply else { return }
-    try receive(request, size: 8)
+    try receive(size: 8)
     let code = message.word64(0)
-    guard code == 0 else { throw .refused(request: request.rawValue, code: code) }
+    guard code == 0 else { throw .refused(request: request, code: code) }
+  }
+
+  /// Tells one 64-bit word.
+  @inline(never)
+  private mutating func tell(
+    _ request: VhostUserRequest, _ word: UInt64, _ descriptor: Int32 = -1
+  ) throws(VhostUserFrontendError) {
+    begin(request)
+    message.append64(word)
+    try tell(descriptor)
+  }
+
+  /// Tells two 32-bit words.
+  private mutating func tell(
+    _ request: VhostUserRequest, _ first: UInt32, _ second: UInt32
+  ) throws(VhostUserFrontendError) {
+    try tell(request, UInt64(first) | UInt64(second) << 32)
   }
 
   // MARK: Set-up
@@ -161,24 +181,27 @@ public struct VhostUserFrontend: ~Copyable {
       let offeredProtocol = ProtocolFeatures(rawValue: try ask(.getProtocolFeatures))
       let agreed = offeredProtocol.intersection(
         .multiQueue | .replyAcknowledge | .configuration | .reset)
-      try send(.setProtocolFeatures) { $0.append64(agreed.rawValue) }
+      begin(.setProtocolFeatures)
+      message.append64(agreed.rawValue)
+      try send()
       protocolFeatures = agreed
     }
-    try tell(.setOwner) { _ in }
+    begin(.setOwner)
+    try tell()
     let set = FeatureSet(rawValue: offered)
     guard required.isSubset(of: set) else { throw .missingFeatures(required.subtracting(set)) }
     features = set.intersection(wanted.union(required))
     let accepted =
       features.rawValue | (hasProtocol ? VhostUserFormat.protocolFeaturesBit : 0)
-    try tell(.setFeatures) { $0.append64(accepted) }
+    try tell(.setFeatures, accepted)
     let size = UInt64(memory.region.count)
-    try tell(.setMemoryTable, descriptor: memory.descriptor) { message in
-      message.append32(1)
-      message.append32(0)
-      for word in [DriverMemory.guestBase, size, DriverMemory.userBase, 0] {
-        message.append64(word)
-      }
-    }
+    begin(.setMemoryTable)
+    message.append64(1)
+    message.append64(DriverMemory.guestBase)
+    message.append64(size)
+    message.append64(DriverMemory.userBase)
+    message.append64(0)
+    try tell(memory.descriptor)
     return features
   }
 
@@ -193,13 +216,13 @@ public struct VhostUserFrontend: ~Copyable {
   ) throws(VhostUserFrontendError) {
     guard protocolFeatures.contains(.configuration) else { return }
     let count = min(bytes.count, VhostUserFormat.configurationLimit)
-    try send(.getConfiguration) { message in
-      message.append32(0)
-      message.append32(UInt32(count))
-      message.append32(0)
-      for _ in 0..<count { message.append8(0) }
-    }
-    try receive(.getConfiguration, size: 12 + count)
+    begin(.getConfiguration)
+    message.append32(0)
+    message.append32(UInt32(count))
+    message.append32(0)
+    for _ in 0..<count { message.append8(0) }
+    try send()
+    try receive(size: 12 + count)
     for index in 0..<count { bytes[index] = message.byte(12 + index) }
   }
 
@@ -209,32 +232,22 @@ public struct VhostUserFrontend: ~Copyable {
     _ index: Int, _ configuration: QueueConfiguration
   ) throws(VhostUserFrontendError) {
     let number = UInt32(index)
-    try tell(.setVringSize) { message in
-      message.append32(number)
-      message.append32(UInt32(configuration.size.rawValue))
-    }
-    try tell(.setVringBase) { message in
-      message.append32(number)
-      message.append32(0)
-    }
+    try tell(.setVringSize, number, UInt32(configuration.size.rawValue))
+    try tell(.setVringBase, number, 0)
     let shift = DriverMemory.userBase &- DriverMemory.guestBase
-    try tell(.setVringAddresses) { message in
-      message.append32(number)
-      message.append32(0)
-      message.append64(configuration.descriptorTable &+ shift)
-      message.append64(configuration.usedRing &+ shift)
-      message.append64(configuration.availableRing &+ shift)
-      message.append64(0)
-    }
+    begin(.setVringAddresses)
+    message.append64(UInt64(number))
+    message.append64(configuration.descriptorTable &+ shift)
+    message.append64(configuration.usedRing &+ shift)
+    message.append64(configuration.availableRing &+ shift)
+    message.append64(0)
+    try tell()
     kickEvents[index] = try Self.event(kickEvents[index])
     callEvents[index] = try Self.event(callEvents[index])
-    try tell(.setVringCall, descriptor: callEvents[index]) { $0.append64(UInt64(number)) }
-    try tell(.setVringKick, descriptor: kickEvents[index]) { $0.append64(UInt64(number)) }
+    try tell(.setVringCall, UInt64(number), callEvents[index])
+    try tell(.setVringKick, UInt64(number), kickEvents[index])
     guard protocolFeatures != ProtocolFeatures() else { return }
-    try tell(.setVringEnable) { message in
-      message.append32(number)
-      message.append32(1)
-    }
+    try tell(.setVringEnable, number, 1)
   }
 
   private static func event(_ old: Int32) throws(VhostUserFrontendError) -> Int32 {
@@ -250,11 +263,10 @@ public struct VhostUserFrontend: ~Copyable {
   ///
   /// - Returns: where the device stands in the available ring.
   public mutating func stopQueue(_ index: Int) throws(VhostUserFrontendError) -> UInt16 {
-    try send(.getVringBase) { message in
-      message.append32(UInt32(index))
-      message.append32(0)
-    }
-    try receive(.getVringBase, size: 8)
+    begin(.getVringBase)
+    message.append64(UInt64(index))
+    try send()
+    try receive(size: 8)
     return UInt16(truncatingIfNeeded: message.word32(4))
   }
 

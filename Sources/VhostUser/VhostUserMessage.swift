@@ -18,6 +18,7 @@ public struct VhostUserMessage: ~Copyable {
   public private(set) var descriptorCount = 0
 
   /// An empty message.
+  @inline(never)
   public init() {}
 
   deinit { for index in 0..<descriptorCount { cl_close(descriptors[index]) } }
@@ -26,6 +27,7 @@ public struct VhostUserMessage: ~Copyable {
   var needsReply: Bool { flags & VhostUserFormat.needReplyFlag != 0 }
 
   /// Empties the message and closes what was not taken.
+  @inline(never)
   public mutating func clear() {
     for index in 0..<descriptorCount { cl_close(descriptors[index]) }
     descriptorCount = 0
@@ -65,6 +67,7 @@ public struct VhostUserMessage: ~Copyable {
   // MARK: Payload
 
   /// Throws unless the payload has at least `count` bytes.
+  @inline(never)
   func require(_ count: Int) throws(VhostUserError) {
     guard size >= count else {
       throw .tooShort(request: request, size: UInt32(size), needed: count)
@@ -72,6 +75,7 @@ public struct VhostUserMessage: ~Copyable {
   }
 
   /// Throws unless exactly `count` descriptors came.
+  @inline(never)
   func requireDescriptors(_ count: Int) throws(VhostUserError) {
     guard descriptorCount == count else {
       throw .descriptors(request: request, seen: descriptorCount, expected: count)
@@ -81,42 +85,46 @@ public struct VhostUserMessage: ~Copyable {
   /// The byte at `offset` of the payload; 0 behind its end.
   func byte(_ offset: Int) -> UInt8 { offset < size ? bytes[offset] : 0 }
 
-  /// The 32-bit word at `offset`; bytes behind the end are 0.
-  func word32(_ offset: Int) -> UInt32 {
-    var value: UInt32 = 0
-    for index in (0..<4).reversed() { value = value << 8 | UInt32(byte(offset + index)) }
+  /// The word of `width` bytes at `offset`; bytes behind the end are 0.
+  @inline(never)
+  private func word(_ offset: Int, width: Int) -> UInt64 {
+    var value: UInt64 = 0
+    for index in (0..<width).reversed() { value = value << 8 | UInt64(byte(offset + index)) }
     return value
   }
 
+  /// The 32-bit word at `offset`; bytes behind the end are 0.
+  @inline(never)
+  func word32(_ offset: Int) -> UInt32 {
+    UInt32(truncatingIfNeeded: word(offset, width: 4))
+  }
+
   /// The 64-bit word at `offset`; bytes behind the end are 0.
-  func word64(_ offset: Int) -> UInt64 {
-    UInt64(word32(offset)) | UInt64(word32(offset + 4)) << 32
+  func word64(_ offset: Int) -> UInt64 { word(offset, width: 8) }
+
+  /// Appends the low `width` bytes of `value`.
+  @inline(never)
+  private mutating func append(_ value: UInt64, width: Int) {
+    precondition(size <= VhostUserFormat.payloadLimit - width)
+    for index in 0..<width {
+      bytes[size + index] = UInt8(truncatingIfNeeded: value >> UInt64(8 * index))
+    }
+    size += width
   }
 
   /// Appends a byte.
-  mutating func append8(_ value: UInt8) {
-    precondition(size < VhostUserFormat.payloadLimit)
-    bytes[size] = value
-    size += 1
-  }
+  mutating func append8(_ value: UInt8) { append(UInt64(value), width: 1) }
 
   /// Appends a 16-bit word.
-  mutating func append16(_ value: UInt16) {
-    append8(UInt8(truncatingIfNeeded: value))
-    append8(UInt8(truncatingIfNeeded: value >> 8))
-  }
+  mutating func append16(_ value: UInt16) { append(UInt64(value), width: 2) }
 
   /// Appends a 32-bit word.
-  mutating func append32(_ value: UInt32) {
-    append16(UInt16(truncatingIfNeeded: value))
-    append16(UInt16(truncatingIfNeeded: value >> 16))
-  }
+  @inline(never)
+  mutating func append32(_ value: UInt32) { append(UInt64(value), width: 4) }
 
   /// Appends a 64-bit word.
-  mutating func append64(_ value: UInt64) {
-    append32(UInt32(truncatingIfNeeded: value))
-    append32(UInt32(truncatingIfNeeded: value >> 32))
-  }
+  @inline(never)
+  mutating func append64(_ value: UInt64) { append(value, width: 8) }
 
   /// Starts a message of the given number.
   mutating func begin(_ number: UInt32, flags: UInt32) {

@@ -22,6 +22,7 @@ public struct VhostUserSocket: ~Copyable {
   /// Receives what is there; `true` when `message` is whole.
   ///
   /// - Throws: that the peer is gone, or that what it sent is no message.
+  @inline(never)
   public mutating func receive(_ message: inout VhostUserMessage) throws(VhostUserError) -> Bool {
     let headerSize = VhostUserFormat.headerSize
     if count == 0 { message.clear() }

@@ -49,6 +49,7 @@ extension BlockDevice where Host: ~Copyable {
     }
   }
 
+  @inline(never)
   private mutating func start(
     _ request: BlockRequest, _ slot: Int, _ segments: borrowing ChainSegments, _ skip: Int,
     _ region: SharedRegion

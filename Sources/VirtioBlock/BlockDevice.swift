@@ -38,6 +38,7 @@ public struct BlockDevice<Host: BlockHost & ~Copyable>: DeviceModel, ~Copyable {
   public static var segmentLimit: Int { 126 }
 
   /// Makes a device over `host`; `nil` when `arena` cannot hold `slots` requests (1 ... 65535).
+  @inline(never)
   public init?(
     host: consuming Host, queueCount: Int = 1, maximumQueueSize: QueueSize, slots: Int = 256,
     arena: inout PrivateArena
@@ -170,6 +171,7 @@ public struct BlockDevice<Host: BlockHost & ~Copyable>: DeviceModel, ~Copyable {
   }
 
   /// Serves one chain; called only while ``canServe(queue:)``.
+  @inline(never)
   public mutating func serve(
     _ chain: consuming TakenChain, _ segments: borrowing ChainSegments, index: Int,
     on queue: inout DeviceQueue, in region: SharedRegion

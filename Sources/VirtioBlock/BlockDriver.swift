@@ -55,6 +55,7 @@ public struct BlockDriver: ~Copyable {
   /// - Parameters:
   ///   - headers: ``headerBytes(depth:)`` bytes, aligned to 8, that the device may read.
   ///   - statuses: ``statusBytes(depth:)`` bytes that the device may write.
+  @inline(never)
   public init?(
     depth: Int, headers: BufferSegment, statuses: BufferSegment, region: SharedRegion,
     arena: inout PrivateArena

@@ -13,6 +13,7 @@ extension ConsoleDevice where Host: ~Copyable {
   }
 
   /// Bytes of a port's chain that the host has not taken.
+  @inline(never)
   func heldByteCount(_ index: Int) -> UInt64 {
     let port = ports[index]
     var count = 0

@@ -47,6 +47,7 @@ public struct ConsoleDevice<Host: ConsoleHost & ~Copyable>: DeviceModel, ~Copyab
   static var chainLimit: Int { 64 }
 
   /// Makes a device over `host`; `nil` when `arena` cannot hold its buffers.
+  @inline(never)
   public init?(
     host: consuming Host, maximumQueueSize: QueueSize, arena: inout PrivateArena
   ) {
@@ -157,6 +158,7 @@ public struct ConsoleDevice<Host: ConsoleHost & ~Copyable>: DeviceModel, ~Copyab
   }
 
   /// Serves one chain; called only while ``canServe(queue:)``.
+  @inline(never)
   public mutating func serve(
     _ chain: consuming TakenChain, _ segments: borrowing ChainSegments, index: Int,
     on queue: inout DeviceQueue, in region: SharedRegion
@@ -211,6 +213,7 @@ public struct ConsoleDevice<Host: ConsoleHost & ~Copyable>: DeviceModel, ~Copyab
   // MARK: The host
 
   /// Looks at every port: who is there, what has come, what can go on.
+  @inline(never)
   mutating func look() {
     isLookDue = false
     for index in 0..<ports.count {

@@ -55,6 +55,7 @@ extension ConsoleDriver {
     return found
   }
 
+  @inline(never)
   mutating func offerMessageBuffer(_ token: Int) {
     guard isAttached(ConsoleQueue.controlReceive.index) else { return }
     add(
@@ -154,6 +155,7 @@ extension ConsoleDriver {
     }
   }
 
+  @inline(never)
   private mutating func send(_ message: ConsoleMessage) -> Bool {
     guard freeMessages != 0 else { return false }
     let token = freeMessages.trailingZeroBitCount

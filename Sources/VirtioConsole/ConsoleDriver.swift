@@ -32,6 +32,7 @@ public struct ConsoleDriver: ~Copyable {
   /// - Parameters:
   ///   - out: `layout.outBytes` bytes that the device may read.
   ///   - into: `layout.inBytes` bytes that the device may write.
+  @inline(never)
   public init?(
     _ layout: ConsoleDriverLayout, out: BufferSegment, into: BufferSegment, region: SharedRegion,
     arena: inout PrivateArena
@@ -59,6 +60,7 @@ public struct ConsoleDriver: ~Copyable {
   // MARK: Life of the queues
 
   /// Whether queue `index` is there.
+  @inline(never)
   public func isAttached(_ index: Int) -> Bool {
     index < queues.count && queues.isOccupied(index)
   }
@@ -121,6 +123,7 @@ public struct ConsoleDriver: ~Copyable {
   }
 
   /// A queue that the device broke takes nothing; the error comes out where used chains are taken.
+  @inline(never)
   mutating func add(_ queue: Int, _ buffer: BufferSegment, isReadable: Bool, token: Int) {
     let buffers: InlineArray<1, BufferSegment> = [buffer]
     do throws(AddError) {
@@ -132,6 +135,7 @@ public struct ConsoleDriver: ~Copyable {
     }
   }
 
+  @inline(never)
   private mutating func offerBuffer(_ token: Int, _ index: Int) {
     add(
       ConsoleQueue.receive(port: index).index, receiveBuffer(token, index), isReadable: false,
@@ -155,6 +159,7 @@ public struct ConsoleDriver: ~Copyable {
     }
   }
 
+  @inline(never)
   private mutating func submit(_ token: Int, _ index: Int) {
     let queue = ConsoleQueue.transmit(port: index).index
     guard isAttached(queue) else { return }
@@ -237,6 +242,7 @@ public struct ConsoleDriver: ~Copyable {
   }
 
   /// Takes back the buffers that the device is done with.
+  @inline(never)
   mutating func reclaim(_ index: Int) throws(QueueError) {
     let queue = ConsoleQueue.transmit(port: index).index
     guard isAttached(queue) else { return }
@@ -275,6 +281,7 @@ public struct ConsoleDriver: ~Copyable {
 
   /// Asks the device for notifications; the caller does one full fence, then looks at
   /// ``hasCompletion`` before it sleeps.
+  @inline(never)
   public mutating func armNotifications() {
     for index in 0..<queues.count where queues.isOccupied(index) {
       queues[index].armNotifications()

@@ -11,12 +11,25 @@ public import Virtqueue
 public struct RegisterFile: Sendable {
   /// What one queue's registers hold.
   struct QueueRegisters: Sendable {
-    var size: UInt32
     var descriptorTable: UInt64 = 0
     var availableRing: UInt64 = 0
     var usedRing: UInt64 = 0
-    var isReady = false
-    var isResetting = false
+    var size: UInt32 = 0
+    // Words, so that the structure has no gap: 32 of them are then cleared in one piece.
+    private var ready: UInt16 = 0
+    private var resetting: UInt16 = 0
+
+    var isReady: Bool {
+      get { ready != 0 }
+      set { ready = newValue ? 1 : 0 }
+    }
+
+    var isResetting: Bool {
+      get { resetting != 0 }
+      set { resetting = newValue ? 1 : 0 }
+    }
+
+    init(size: UInt32 = 0) { self.size = size }
   }
 
   /// What never changes about the device.
@@ -80,8 +93,10 @@ public struct RegisterFile: Sendable {
     self.identity = identity
     self.offered = offered
     self.required = required
-    queues = InlineArray(
-      repeating: QueueRegisters(size: UInt32(identity.maximumQueueSize.rawValue)))
+    // Zeros first: another value would be written out 32 times.
+    queues = InlineArray(repeating: QueueRegisters())
+    let size = UInt32(identity.maximumQueueSize.rawValue)
+    for index in 0..<identity.queueCount { queues[index].size = size }
   }
 
   // MARK: Reading
@@ -191,6 +206,7 @@ public struct RegisterFile: Sendable {
 // MARK: - Single registers
 
 extension RegisterFile {
+  @inline(never)
   private var selectedQueue: Int? {
     queueSelector < UInt32(identity.queueCount) ? Int(queueSelector) : nil
   }
@@ -228,6 +244,7 @@ extension RegisterFile {
     return .none
   }
 
+  @inline(never)
   private mutating func writeQueue(
     _ change: (inout QueueRegisters) -> Void
   ) -> RegisterAction {

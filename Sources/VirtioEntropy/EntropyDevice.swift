@@ -23,6 +23,7 @@ public struct EntropyDevice<Host: EntropyHost & ~Copyable>: DeviceModel, ~Copyab
   public static var largestAnswer: Int { 64 << 10 }
 
   /// Makes a device over `host`.
+  @inline(never)
   public init(host: consuming Host, maximumQueueSize: QueueSize) {
     self.maximumQueueSize = maximumQueueSize
     self.host = host
@@ -80,6 +81,7 @@ public struct EntropyDevice<Host: EntropyHost & ~Copyable>: DeviceModel, ~Copyab
   }
 
   /// Puts random bytes into the front of one chain; called only while ``canServe(queue:)``.
+  @inline(never)
   public mutating func serve(
     _ chain: consuming TakenChain, _ segments: borrowing ChainSegments, index: Int,
     on queue: inout DeviceQueue, in region: SharedRegion

@@ -37,6 +37,7 @@ public struct EntropyDriver: ~Copyable {
 
   /// Prepares `depth` buffers (1 ... 1024) of equal size in `memory`, which the device may write;
   /// `nil` when `arena` cannot hold the books.
+  @inline(never)
   public init?(
     depth: Int, memory: BufferSegment, region: SharedRegion, arena: inout PrivateArena
   ) {

@@ -6,6 +6,7 @@ import Virtqueue
 extension NetDevice where Host: ~Copyable {
   /// Does one command and answers it; whether there was room for the answer. A command that cannot
   /// be answered is not done.
+  @inline(never)
   mutating func command(_ segments: borrowing ChainSegments, in region: SharedRegion) -> Bool {
     counters.commands &+= 1
     guard let ack = segments.writableByte(at: 0) else {
@@ -59,6 +60,7 @@ extension NetDevice where Host: ~Copyable {
     }
   }
 
+  @inline(never)
   private mutating func setMode(
     _ mode: NetModes, _ need: FeatureSet, _ segments: borrowing ChainSegments,
     in region: SharedRegion

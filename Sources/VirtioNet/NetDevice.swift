@@ -60,6 +60,7 @@ public struct NetDevice<Host: NetHost & ~Copyable>: DeviceModel, ~Copyable {
   /// Makes a device over `host`; `nil` when `arena` cannot hold its buffers.
   ///
   /// - Parameter pairs: 1 ... ``NetFormat/pairLimit``.
+  @inline(never)
   public init?(
     host: consuming Host, pairs: Int, maximumQueueSize: QueueSize, arena: inout PrivateArena
   ) {
@@ -196,6 +197,7 @@ public struct NetDevice<Host: NetHost & ~Copyable>: DeviceModel, ~Copyable {
   }
 
   /// Serves one chain; called only while ``canServe(queue:)``.
+  @inline(never)
   public mutating func serve(
     _ chain: consuming TakenChain, _ segments: borrowing ChainSegments, index: Int,
     on queue: inout DeviceQueue, in region: SharedRegion

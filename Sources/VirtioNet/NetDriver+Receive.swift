@@ -62,6 +62,7 @@ extension NetDriver {
   }
 
   /// Gives the buffers of the frame back to the device.
+  @inline(never)
   private mutating func release(_ pair: Int) {
     for index in 0..<pairs[pair].partCount {
       offer(parts[pair * layout.receiveDepth + index].token, pair)

@@ -52,6 +52,7 @@ public struct NetDriver: ~Copyable {
   /// - Parameters:
   ///   - out: `layout.outBytes` bytes that the device may read.
   ///   - into: `layout.inBytes` bytes that the device may write.
+  @inline(never)
   public init?(
     _ layout: NetDriverLayout, out: BufferSegment, into: BufferSegment, region: SharedRegion,
     arena: inout PrivateArena
@@ -94,6 +95,7 @@ public struct NetDriver: ~Copyable {
   }
 
   /// Whether a queue is there.
+  @inline(never)
   public func isAttached(_ place: NetQueue) -> Bool {
     queues.isOccupied(place.index(pairs: layout.pairs))
   }
@@ -127,6 +129,7 @@ public struct NetDriver: ~Copyable {
 
   // MARK: Buffers
 
+  @inline(never)
   func receiveBuffer(_ token: Int, _ pair: Int) -> BufferSegment {
     into.slice(
       from: (pair * layout.receiveDepth + token) * layout.receiveSize, count: layout.receiveSize)
@@ -146,6 +149,7 @@ public struct NetDriver: ~Copyable {
   }
 
   /// A queue that the device broke takes nothing; the error comes out where used chains are taken.
+  @inline(never)
   mutating func add(
     _ place: NetQueue, _ buffers: Span<BufferSegment>, readable count: Int, token: Int
   ) {
@@ -159,6 +163,7 @@ public struct NetDriver: ~Copyable {
     }
   }
 
+  @inline(never)
   mutating func offer(_ token: Int, _ pair: Int) {
     let buffers: InlineArray<1, BufferSegment> = [receiveBuffer(token, pair)]
     add(.receive(pair: pair), buffers.span, readable: 0, token: token)
@@ -266,6 +271,7 @@ public struct NetDriver: ~Copyable {
   }
 
   /// Whether the device has returned something that the caller waits for.
+  @inline(never)
   public var hasCompletion: Bool {
     for index in 0..<queues.count where isAwaited(index) {
       if queues[index].hasPending() { return true }

@@ -22,6 +22,7 @@ struct NetFilter: ~Copyable {
   var unicastCount = 0
   var multicastCount = 0
 
+  @inline(never)
   init?(arena: inout PrivateArena) {
     guard let unicast = arena.table(of: NetFormat.filterLimit, initial: MACAddress.none),
       let multicast = arena.table(of: NetFormat.filterLimit, initial: MACAddress.none)

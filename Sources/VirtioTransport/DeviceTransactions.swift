@@ -55,6 +55,7 @@ public struct DeviceTransactions: Sendable {
   }
 
   /// Answers a transaction: result and value, then the word, then the doorbell if needed.
+  @inline(never)
   public func acknowledge<P: Platform & ~Copyable>(
     _ word: TransactionWord, slot: Int, result: UInt32, value: UInt64,
     on link: inout NativeLink<P>

@@ -59,6 +59,7 @@ public struct NativeLink<P: Platform & ~Copyable>: ~Copyable {
   private let ownTranslationBase: UInt64
 
   /// Takes the platform over. Nothing is written before ``start()``.
+  @inline(never)
   public init(platform: consuming P, plan: LinkPlan, translationBase: UInt64 = 0) {
     region = platform.region
     self.plan = plan
@@ -83,6 +84,9 @@ public struct NativeLink<P: Platform & ~Copyable>: ~Copyable {
   ///
   /// The block is written while State is 0 and stays as good as unwritten for a peer that looks
   /// too early: only the epoch makes it this life's (docs/protocol.md, "Start").
+  #if CELLMATE_SMALL
+    @inline(never)
+  #endif
   public mutating func start(_ fillSlots: (SharedRegion, Int) -> Void = { _, _ in }) {
     platform.writeState(0)
     chooseEpoch()
@@ -190,6 +194,9 @@ public struct NativeLink<P: Platform & ~Copyable>: ~Copyable {
   /// Tells the peer that this side knows its start. The owner has stopped everything that
   /// belonged to an earlier pairing; the block is rewritten here unless the owner has just done
   /// so, and ``fillSlots`` may fill the slots.
+  #if CELLMATE_SMALL
+    @inline(never)
+  #endif
   public mutating func answer(_ fillSlots: (SharedRegion, Int) -> Void = { _, _ in }) {
     guard let peerEpoch, !hasAnswered else { return }
     if !isRewritten { rewriteBlock() }
@@ -270,6 +277,7 @@ public struct NativeLink<P: Platform & ~Copyable>: ~Copyable {
 
   /// Rings the peer if it sleeps. Called after every published request, acknowledgement, counter
   /// or hello.
+  @inline(never)
   public mutating func wakePeer(_ vector: Vector = .zero) {
     // Pairs with the fence in `prepareToSleep`: either the peer sees what was published when it
     // looks for the last time, or this side sees BLOCKED. Otherwise a wake-up is lost.
@@ -299,12 +307,14 @@ public struct NativeLink<P: Platform & ~Copyable>: ~Copyable {
   }
 
   /// Leaves the preparation without sleeping.
+  @inline(never)
   public mutating func stayAwake() {
     setStatus(status.subtracting(.blocked))
     platform.setInterruptsEnabled(false)
   }
 
   /// Sleeps after ``prepareToSleep()``.
+  @inline(never)
   public mutating func sleep(until deadline: Instant?) -> WaitOutcome {
     counters.sleeps += 1
     let outcome = platform.wait(until: deadline)

@@ -11,6 +11,7 @@ public struct NotificationCounters: Sendable {
   /// Counters of one slot; both copies start at 0.
   public init(slot: Int) { self.slot = slot }
 
+  @inline(never)
   private func offset(_ side: LinkSide, _ block: Int, _ queue: Int) -> Int {
     switch side {
     case .frontEnd:

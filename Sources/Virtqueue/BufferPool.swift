@@ -19,6 +19,7 @@ public struct BufferSegment: Equatable, Sendable, BitwiseCopyable {
   public static let empty = BufferSegment(offset: 0, count: 0)
 
   /// The part that starts `start` bytes in; must lie inside.
+  @inline(never)
   public func slice(from start: Int, count: Int) -> BufferSegment {
     precondition(start >= 0 && count >= 0 && start <= self.count && count <= self.count - start)
     return BufferSegment(offset: offset + start, count: count)

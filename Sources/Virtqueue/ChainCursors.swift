@@ -26,6 +26,7 @@ public struct ChainReader: ~Copyable, ~Escapable {
   ///
   /// - Complexity: O(1), apart from segments without a byte.
   @_lifetime(self: copy self)
+  @inline(never)
   public mutating func next(atMost limit: Int = .max) -> ReadableRange? {
     guard limit > 0 else { return nil }
     while segment < segmentCount {
@@ -45,6 +46,7 @@ public struct ChainReader: ~Copyable, ~Escapable {
 
   /// Copies the next bytes into private memory; returns how many there were.
   @_lifetime(self: copy self)
+  @inline(never)
   public mutating func read(into destination: inout MutableSpan<UInt8>) -> Int {
     var done = 0
     while let piece = next(atMost: destination.count &- done) {
@@ -89,6 +91,7 @@ public struct ChainWriter: ~Copyable, ~Escapable {
   ///
   /// - Complexity: O(1), apart from segments without a byte.
   @_lifetime(self: copy self)
+  @inline(never)
   public mutating func next(atMost limit: Int = .max) -> WritableRange? {
     guard limit > 0 else { return nil }
     while segment < segmentCount {
@@ -108,6 +111,7 @@ public struct ChainWriter: ~Copyable, ~Escapable {
 
   /// Copies private bytes to the next writable ones; returns how many there was room for.
   @_lifetime(self: copy self)
+  @inline(never)
   public mutating func write(_ source: Span<UInt8>) -> Int {
     var done = 0
     while let piece = next(atMost: source.count &- done) {

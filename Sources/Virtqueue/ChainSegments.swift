@@ -77,6 +77,7 @@ extension ChainSegments {
 
   /// Copies readable bytes of the chain, from `start`, into private memory, across segment
   /// boundaries; returns how many there were. Each byte is read once.
+  @inline(never)
   public func copyReadable(
     from start: Int, into destination: inout MutableSpan<UInt8>, in region: SharedRegion
   ) -> Int {
@@ -87,6 +88,7 @@ extension ChainSegments {
 
   /// Copies private bytes into the writable part of the chain, from `start`, across segment
   /// boundaries; returns how many there was room for.
+  @inline(never)
   public func copyWritable(
     from source: Span<UInt8>, at start: Int, in region: SharedRegion
   ) -> Int {

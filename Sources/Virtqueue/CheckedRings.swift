@@ -42,6 +42,7 @@ struct CheckedRings {
     self.availableEvent = availableEvent
   }
 
+  @inline(never)
   private static func offset(
     _ address: UInt64, _ count: Int, _ alignment: Int, _ access: AccessMap, writable: Bool
   ) throws(QueueError) -> Int {

@@ -58,6 +58,7 @@ public struct DeviceQueue: ~Copyable {
   ///   - generation: differs between any two queues whose tickets could be mixed up.
   ///   - resumption: where an earlier device stopped; `nil` for a queue nobody has used, whose
   ///     used ring is then initialised. Not with IN_ORDER: the order of what is in flight is lost.
+  @inline(never)
   public init(
     _ configuration: QueueConfiguration, in region: SharedRegion, access: AccessMap,
     arena: inout PrivateArena, generation: UInt32 = 1, resuming resumption: QueueResumption? = nil
@@ -125,7 +126,11 @@ public struct DeviceQueue: ~Copyable {
   ///
   /// - Throws: what the driver did wrong; the queue is poisoned then.
   /// - Complexity: O(descriptors of the chain), at most the agreed chain length.
-  @inlinable @inline(__always)
+  #if CELLMATE_SMALL
+    @inline(never)
+  #else
+    @inlinable @inline(__always)
+  #endif
   public mutating func takeChain(
     into segments: inout ChainSegments
   ) throws(QueueError) -> TakenChain? {
@@ -198,7 +203,11 @@ public struct DeviceQueue: ~Copyable {
   ///
   /// Mutating, as everything on this path, although it changes nothing here: a borrowed `self`
   /// would be copied to the stack.
-  @inlinable @inline(__always)
+  #if CELLMATE_SMALL
+    @usableFromInline @inline(never)
+  #else
+    @inlinable @inline(__always)
+  #endif
   mutating func walk(from head: UInt16, into segments: inout ChainSegments) throws(QueueError) {
     var chain = OpenChain()
     let readables = segments.readables.prefix(chainLimit)
@@ -309,7 +318,11 @@ public struct DeviceQueue: ~Copyable {
 
   /// Returns the chain behind `ticket`; `false` when the queue it came from was reset meanwhile.
   /// Completing a ticket twice is our bug and traps.
-  @inlinable @inline(__always) @discardableResult
+  #if CELLMATE_SMALL
+    @inline(never) @discardableResult
+  #else
+    @inlinable @inline(__always) @discardableResult
+  #endif
   public mutating func complete(_ ticket: ChainTicket, written byteCount: UInt32) -> Bool {
     guard ticket.generation == generation else { return false }
     precondition(states[ticket.head] == Self.taken, "a chain was returned twice")

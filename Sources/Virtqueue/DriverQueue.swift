@@ -152,7 +152,11 @@ public struct DriverQueue: ~Copyable {
   /// back with the used chain.
   ///
   /// - Throws: that there is no room now, or never; nothing was added then.
-  @inlinable @inline(__always)
+  #if CELLMATE_SMALL
+    @inline(never)
+  #else
+    @inlinable @inline(__always)
+  #endif
   public mutating func add(
     readable: Span<BufferSegment>, writable: Span<BufferSegment>, token: UInt32
   ) throws(AddError) {
@@ -267,7 +271,11 @@ public struct DriverQueue: ~Copyable {
     region.store64(word | next &<< 48, at: start &+ 8)
   }
 
-  @inlinable @inline(__always)
+  #if CELLMATE_SMALL
+    @usableFromInline @inline(never)
+  #else
+    @inlinable @inline(__always)
+  #endif
   mutating func close(_ chain: PendingChain, _ token: UInt32) {
     precondition(chain.lengthBits >> 32 == 0, "a buffer has less than 2^32 bytes")
     precondition(chain.total <= UInt64(UInt32.max), "a chain has less than 2^32 bytes")
@@ -326,7 +334,11 @@ public struct DriverQueue: ~Copyable {
   /// The next chain the device has used, or `nil` when there is none.
   ///
   /// - Throws: what the device did wrong; the queue is poisoned then.
-  @inlinable @inline(__always)
+  #if CELLMATE_SMALL
+    @inline(never)
+  #else
+    @inlinable @inline(__always)
+  #endif
   public mutating func takeUsed() throws(QueueError) -> UsedChain? {
     if nextUsed == seenUsed {
       guard try look() else { return nil }

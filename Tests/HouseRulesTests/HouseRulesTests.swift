@@ -113,7 +113,9 @@ import Testing
       var above = number - 1
       while above >= 0 {
         let before = file.lines[above].trimmingCharacters(in: .whitespaces)
-        guard before.hasPrefix("@") else { break }
+        // An attribute, or one that the build of the library has another of.
+        guard before.hasPrefix("@") || ["#if CELLMATE_SMALL", "#else", "#endif"].contains(before)
+        else { break }
         above -= 1
       }
       let comment = above >= 0 ? file.lines[above].trimmingCharacters(in: .whitespaces) : ""

@@ -5,6 +5,7 @@ import FrontendCommands
 import LinuxSupport
 import SharedMemory
 import Testing
+import ToolSupport
 import VhostUser
 import VirtioDevice
 

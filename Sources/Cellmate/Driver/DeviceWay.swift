@@ -33,11 +33,20 @@ enum WayNews {
 }
 
 /// Where the rings of a queue lie.
-struct QueueRings {
-  let size: QueueSize
+struct QueueRings: BitwiseCopyable {
+  /// The number of entries; 0 where no rings are yet.
+  let size: UInt16
   let table: BufferSegment
   let available: BufferSegment
   let used: BufferSegment
+
+  /// None.
+  init() {
+    size = 0
+    table = BufferSegment(offset: 0, count: 0)
+    available = table
+    used = table
+  }
 
   /// Takes the rings out of the shared memory; `nil` when there is no room.
   init?(_ size: QueueSize, _ pools: inout SharedPools) {
@@ -46,14 +55,16 @@ struct QueueRings {
       let available = pools.allocate(layout.availableRing, forWriting: false),
       let used = pools.allocate(layout.usedRing, forWriting: true)
     else { return nil }
-    self.size = size
+    self.size = size.rawValue
     self.table = table
     self.available = available
     self.used = used
   }
 
   /// The queue as the device is told.
-  func configuration(_ access: borrowing AccessMap, _ agreed: FeatureSet) -> QueueConfiguration {
+  func configuration(
+    _ size: QueueSize, _ access: borrowing AccessMap, _ agreed: FeatureSet
+  ) -> QueueConfiguration {
     var features = QueueFeatures()
     if agreed.contains(.indirectDescriptors) { features.insert(.indirectDescriptors) }
     if agreed.contains(.eventIndex) { features.insert(.eventIndex) }
@@ -74,7 +85,7 @@ struct DeviceWay: ~Copyable {
   private let access: AccessMap
   /// What of it is free.
   var pools: SharedPools
-  private var rings = InlineArray<32, QueueRings?>(repeating: nil)
+  private let rings: PrivateTable<QueueRings>
   private var queueArena: PrivateArena
   private(set) var agreed = FeatureSet()
   private var link: Slot<LinkWay>
@@ -90,7 +101,7 @@ struct DeviceWay: ~Copyable {
 
   /// Bytes of private memory a way over `window` and `other` needs.
   static func privateBytes(_ window: Range<Int>, _ other: Range<Int>) -> Int {
-    SharedPools.privateBytes(window, other, blockSize: 512) + queueBytes + 4096
+    SharedPools.privateBytes(window, other, blockSize: 512) + queueBytes + 8192
   }
 
   /// A native link.
@@ -101,9 +112,10 @@ struct DeviceWay: ~Copyable {
     guard
       let pools = SharedPools.make(
         plan.driverPool, plan.placement == .output ? plan.devicePool : nil, blockSize: 512,
-        arena: &arena), let queueArena = arena.split(queueBytes)
+        arena: &arena), let queueArena = arena.split(queueBytes),
+      let rings = arena.table(of: 32, initial: QueueRings())
     else { throw .noRoom }
-    return DeviceWay(region, access, pools, queueArena, link: Slot(link))
+    return DeviceWay(region, access, pools, rings, queueArena, link: Slot(link))
   }
 
   /// A link in the Siemens dialect.
@@ -112,9 +124,10 @@ struct DeviceWay: ~Copyable {
   ) throws(FaceError) -> DeviceWay {
     let (region, access, window) = (siemens.region, siemens.access, siemens.window)
     guard let pools = SharedPools.make(window, nil, blockSize: 512, arena: &arena),
-      let queueArena = arena.split(queueBytes)
+      let queueArena = arena.split(queueBytes),
+      let rings = arena.table(of: 32, initial: QueueRings())
     else { throw .noRoom }
-    return DeviceWay(region, access, pools, queueArena, siemens: Slot(siemens))
+    return DeviceWay(region, access, pools, rings, queueArena, siemens: Slot(siemens))
   }
 
   /// A socket.
@@ -123,20 +136,23 @@ struct DeviceWay: ~Copyable {
   ) throws(FaceError) -> DeviceWay {
     let (region, access) = (socket.region, socket.access)
     guard let pools = SharedPools.make(0..<region.count, nil, blockSize: 512, arena: &arena),
-      let queueArena = arena.split(queueBytes)
+      let queueArena = arena.split(queueBytes),
+      let rings = arena.table(of: 32, initial: QueueRings())
     else { throw .noRoom }
-    return DeviceWay(region, access, pools, queueArena, socket: Slot(socket))
+    return DeviceWay(region, access, pools, rings, queueArena, socket: Slot(socket))
   }
 
   @inline(never)
   private init(
     _ region: SharedRegion, _ access: AccessMap, _ pools: consuming SharedPools,
-    _ queueArena: consuming PrivateArena, link: consuming Slot<LinkWay> = Slot(),
+    _ rings: PrivateTable<QueueRings>, _ queueArena: consuming PrivateArena,
+    link: consuming Slot<LinkWay> = Slot(),
     siemens: consuming Slot<SiemensWay> = Slot(), socket: consuming Slot<SocketWay> = Slot()
   ) {
     self.region = region
     self.access = access
     self.pools = pools
+    self.rings = rings
     self.queueArena = queueArena
     self.link = link
     self.siemens = siemens
@@ -197,6 +213,7 @@ struct DeviceWay: ~Copyable {
   }
 
   /// Copies the configuration space from its start on.
+  @inline(never)
   mutating func configuration(into bytes: inout MutableSpan<UInt8>) throws(WayError) {
     if link.isThere { return try link.value.configuration(into: &bytes) }
     if siemens.isThere { return try siemens.value.configuration(into: &bytes) }
@@ -205,14 +222,16 @@ struct DeviceWay: ~Copyable {
 
   /// Takes the memory of queue `index`, which keeps it for good; whether there was room.
   mutating func reserveQueue(_ index: Int, size: QueueSize) -> Bool {
-    if rings[index] == nil { rings[index] = QueueRings(size, &pools) }
-    return rings[index] != nil
+    if rings[index].size == 0, let made = QueueRings(size, &pools) { rings[index] = made }
+    return rings[index].size != 0
   }
 
   /// Makes queue `index` and gives it to the device; its memory is that of the one before.
   mutating func makeQueue(_ index: Int, size: QueueSize) throws(WayError) -> DriverQueue {
-    guard reserveQueue(index, size: size), let ring = rings[index] else { throw .failed(.noRoom) }
-    let configuration = ring.configuration(access, agreed)
+    guard reserveQueue(index, size: size) else { throw .failed(.noRoom) }
+    let ring = rings[index]
+    guard let ringSize = QueueSize(ring.size) else { throw .failed(.noRoom) }
+    let configuration = ring.configuration(ringSize, access, agreed)
     if link.isThere {
       try link.value.requireRoom(index, size)
     } else {

@@ -124,6 +124,7 @@ struct DriverUnit: ~Copyable {
   }
 
   /// Asks the device for notifications.
+  @inline(never)
   mutating func arm() {
     if block.isThere { return block.value.driver.armNotifications() }
     if console.isThere { return console.value.driver.armNotifications() }

@@ -29,6 +29,7 @@ final class ConsoleWatcher: @unchecked Sendable {
   /// who drags a window's edge sees it as at once.
   private static var sizePeriod: Int32 { 200 }
 
+  @inline(never)
   init(wakeDescriptor: Int32) throws(SystemError) {
     self.wakeDescriptor = wakeDescriptor
     set = try Descriptor(chc_poll_set())

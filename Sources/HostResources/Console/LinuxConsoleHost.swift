@@ -19,6 +19,7 @@ public struct LinuxConsoleHost: ConsoleHost, ~Copyable {
   ///   - wakeDescriptor: the event that is signalled when a port has news.
   ///   - log: takes one line for the operator; called from any thread.
   /// - Throws: which port cannot be opened, and why.
+  @inline(never)
   public init(
     _ ports: [ConsolePortOptions], wakeDescriptor: Int32,
     log: @escaping @Sendable (String) -> Void

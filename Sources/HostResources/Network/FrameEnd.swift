@@ -48,6 +48,7 @@ public final class FrameEnd {
   ///
   /// - Throws: why it cannot be opened. Not `init` itself: a class that fails to begin is not given
   ///   back in Embedded Swift.
+  @inline(never)
   public static func open(
     _ kind: Kind, wakeDescriptor: Int32
   ) throws(SystemError) -> FrameEnd {

@@ -36,6 +36,7 @@ public final class NetworkSwitch: @unchecked Sendable {
 
   deinit { unsafe cl_monitor_destroy(monitor) }
 
+  @inline(never)
   private func locked<Result>(_ body: () -> Result) -> Result {
     unsafe cl_monitor_enter(monitor)
     defer { unsafe cl_monitor_leave(monitor) }

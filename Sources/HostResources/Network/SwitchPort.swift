@@ -67,6 +67,7 @@ final class SwitchPort {
   /// The smallest burst: two of the largest frames.
   private static var smallestBurst: UInt64 { 2 * UInt64(NetFormat.frameLimit) }
 
+  @inline(never)
   init(_ options: SwitchPortOptions, wakeDescriptor: Int32, uplink: SwitchUplink?, now: UInt64) {
     self.options = options
     address = options.address
@@ -130,6 +131,7 @@ public struct SwitchPortHost: NetHost, ~Copyable {
   private let port: SwitchPort
   private let leave: @Sendable () -> Void
 
+  @inline(never)
   init(
     _ owner: NetworkSwitch, _ index: Int, _ port: SwitchPort, leave: @escaping @Sendable () -> Void
   ) {

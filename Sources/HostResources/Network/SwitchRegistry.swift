@@ -29,6 +29,7 @@ public final class SwitchRegistry: @unchecked Sendable {
   /// Makes a port at the switch `name`, or at one of its own, and connects a tap to it.
   ///
   /// - Parameter wakeDescriptor: the event that is signalled when a frame has come.
+  @inline(never)
   public func join(
     _ options: SwitchPortOptions, name: String?, tap: String?, wakeDescriptor: Int32
   ) throws(SwitchError) -> SwitchPortHost {
@@ -57,7 +58,7 @@ public final class SwitchRegistry: @unchecked Sendable {
     unsafe cl_monitor_enter(monitor)
     defer { unsafe cl_monitor_leave(monitor) }
     guard owner.frontendCount == 0 else { return }
-    all.removeAll { $0.owner === owner }
+    if let index = all.firstIndex(where: { $0.owner === owner }) { all.remove(at: index) }
     owner.finish()
   }
 
