@@ -334,8 +334,8 @@ let tests: [Target] = [
     name: "LinuxPCITests",
     dependencies: [
       "CLinux", "LinuxSupport", "SharedMemory", "IVShmem", "LinuxPCI", "LinuxUIO", "LinuxVFIO",
-      "VirtioTransport", "CommandOptions", "LinuxRuntime", "BoardCommands", "Cellmate",
-      "ToolSupport",
+      "VirtioTransport", "CommandOptions", "LinuxRuntime", "BoardCommands", "FrontendCommands",
+      "Cellmate", "ToolSupport",
     ],
     swiftSettings: strict),
   .testTarget(name: "HouseRulesTests", swiftSettings: strict),

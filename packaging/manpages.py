@@ -122,7 +122,9 @@ def section(name, text, level=".SH"):
             names = {"usage": "SYNOPSIS", "": "HELP"}
             out.append(f".SH {names.get(heading, escape(heading.upper()))}")
         elif heading == "usage":
-            out.append(f".SS \"{escape(name)}\"")
+            # A help may have several commands, each with its usage.
+            named = re.match(r"\s*([a-z-]+(?: [a-z]+)*)", lines[0])
+            out.append(f".SS \"{escape(named[1] if named else name)}\"")
         elif heading:
             out += [".PP", f"\\fB{escape(heading)}\\fR"]
         if heading == "usage":

@@ -38,6 +38,7 @@ void test_drivers(const char *image);
 void test_ways(const char *image);
 void test_keeper(const char *image);
 void test_exchange(const char *image);
+void test_requests(const char *image);
 void test_deadlines(const char *image);
 
 #endif

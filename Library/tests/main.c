@@ -42,7 +42,8 @@ int main(int count, char **words) {
     void (*run)(const char *image);
   } with_files[] = {{"block", test_block},       {"drivers", test_drivers},
                     {"ways", test_ways},         {"keeper", test_keeper},
-                    {"exchange", test_exchange}, {"deadlines", test_deadlines}};
+                    {"exchange", test_exchange}, {"requests", test_requests},
+                    {"deadlines", test_deadlines}};
   for (size_t index = 0; index < sizeof with_files / sizeof with_files[0]; index++) {
     int before = failures;
     with_files[index].run(words[1]);

@@ -1,3 +1,4 @@
+import CCellmate
 import CLinux
 public import CommandOptions
 import LinkNames
@@ -46,6 +47,7 @@ public enum BackendProgram {
       OptionSpecification("check", "open and check everything, then exit without serving"),
       OptionSpecification("json", "print the counters as JSON, a line a link, at the end"),
       OptionSpecification("quiet", "log warnings and errors only"),
+      OptionSpecification("version", "the version of this program and of its library"),
       OptionSpecification("help", "this text"),
     ]
   }
@@ -104,6 +106,10 @@ public enum BackendProgram {
         writeOutput(usage + "\n")
         return 0
       }
+      if given.has("version") {
+        writeOutput("\(name) \(versionText)\n")
+        return 0
+      }
       guard given.arguments.isEmpty else {
         throw UsageError("unexpected argument '\(given.arguments[0])', see --help")
       }
@@ -131,6 +137,13 @@ public enum BackendProgram {
       record(LogRecord(.error, "", error.message))
       return 2
     }
+  }
+
+  /// What this program was made for, and the library it runs with.
+  private static var versionText: String {
+    let loaded = cellmate_version()
+    return "\(CELLMATE_VERSION_MAJOR).\(CELLMATE_VERSION_MINOR).\(CELLMATE_VERSION_PATCH),"
+      + " libcellmate \(loaded >> 16).\(loaded >> 8 & 255).\(loaded & 255)"
   }
 
   /// The command line with the lines of its configuration file behind it.

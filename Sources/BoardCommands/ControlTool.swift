@@ -2,7 +2,7 @@ import CLinux
 import CService
 public import CommandOptions
 import LinuxSupport
-import ToolSupport
+public import ToolSupport
 
 /// `ivshmem backend`: asks a running back-end process over its control socket.
 public struct ControlTool: Sendable {
@@ -13,6 +13,28 @@ public struct ControlTool: Sendable {
       OptionSpecification("json", "status, reload, stop: one line of JSON on standard output"),
       OptionSpecification("help", "this text"),
     ]
+  }
+
+  /// What its help shows.
+  public static var page: HelpPage {
+    HelpPage(
+      name: "backend", usage: "backend ACTION --control PATH [options]",
+      summary: "Asks a running ivshmem-backend",
+      details: """
+        ACTION is one of:
+          status                what it serves, and how that is
+          metrics               all numbers, in the text format of Prometheus
+          reload                reads its configuration again; unchanged links keep running
+          stop                  ends it in order
+          carrier up ADDRESS    gives the network device with this address its carrier back
+          carrier down ADDRESS  takes it away
+
+        The answers in JSON are those of the control socket: docs/service.md.
+
+        example:
+          ivshmem backend reload --control /run/ivshmem-backend/board.ctl
+        """,
+      options: options)
   }
 
   /// The actions, for messages.

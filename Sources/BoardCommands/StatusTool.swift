@@ -2,7 +2,7 @@ public import CommandOptions
 import LinkFormat
 import LinkNames
 import LinuxSupport
-import ToolSupport
+public import ToolSupport
 
 /// `ivshmem status`: shows a live link without disturbing it. Nothing is written: every mapping
 /// is read-only.
@@ -14,6 +14,29 @@ public struct StatusTool: Sendable {
     OptionSpecification("json", "one JSON object on standard output"),
     OptionSpecification("help", "this text"),
   ]
+
+  /// What its help shows.
+  public static var page: HelpPage {
+    HelpPage(
+      name: "status", usage: "status --link sim:PATH [options]",
+      summary: "Shows both sides of a simulated link, its devices and their counters, read-only",
+      details: """
+        example:
+          ivshmem status --link sim:/tmp/link.sock --json
+        """,
+      options: options,
+      keys: [
+        ("link, placement", "its name; where rings and buffers of the driver lie"),
+        ("dialect", "siemens; absent for the native one"),
+        ("sides[].side, peer, state, live", "who; whether State says that it is there"),
+        ("sides[].epoch, echo, status, reason", "of its block, as in docs/protocol.md"),
+        ("sides[].delivered, dropped", "interrupts to this peer, and those it was not armed for"),
+        ("devices[].slot, device, deviceStatus", "the VIRTIO type and its status register"),
+        ("devices[].queues, toDevice, toDriver", "how many, and their notification counters"),
+        ("devices[].request, acknowledgement", "the last register access and its answer"),
+        ("header", "Siemens dialect: fields of the header"),
+      ])
+  }
 
   private let link: LinkSpecification
   private let isJSON: Bool

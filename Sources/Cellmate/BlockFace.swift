@@ -54,6 +54,11 @@ public func cellmate_block_info(
     values.segment_max = disk.segmentMax
     values.queue_count = UInt32(disk.queueCount)
     values.is_writeback = disk.isWriteback ? 1 : 0
+    values.discard_max = disk.maximumDiscardSectors
+    values.discard_alignment = disk.discardSectorAlignment
+    values.write_zeroes_max = disk.maximumWriteZeroesSectors
+    let hasZeroes = object.features.contains(.blockWriteZeroes)
+    values.write_zeroes_may_unmap = hasZeroes && disk.writeZeroesMayUnmap ? 1 : 0
     unsafe ch_output(facts, &values, size)
     return Code.ok
   }
@@ -123,9 +128,32 @@ extension DriverObject {
       case BlockRequestType.write.rawValue:
         let data = try unsafe segment(request.data)
         try unit.block.value.driver.write(sector: sector, from: data, token: token)
+      case BlockRequestType.discard.rawValue:
+        let count = try unsafe Self.sectors(request.data)
+        try unit.block.value.driver.discard(sector: sector, sectors: count, token: token)
+      case BlockRequestType.writeZeroes.rawValue, BlockRequestType.writeZeroes.rawValue | mayUnmap:
+        let count = try unsafe Self.sectors(request.data)
+        try unit.block.value.driver.writeZeroes(
+          sector: sector, sectors: count,
+          unmapping: unsafe request.type & mayUnmap == 0 ? .keep : .allow, token: token)
       default: throw .badLength(0, limit: 0)
       }
     } catch { throw explain(error) }
+  }
+
+  /// `CELLMATE_BLOCK_MAY_UNMAP`.
+  private var mayUnmap: UInt32 { 0x8000_0000 }
+
+  /// How much a request without data of its own is about.
+  private static func sectors(
+    _ data: cellmate_buffer
+  ) throws(BlockDriverError) -> UInt32 {
+    let length = unsafe data.length
+    let size = UInt64(BlockFormat.sectorSize)
+    guard length > 0, length % size == 0, let count = UInt32(exactly: length / size) else {
+      throw .badLength(0, limit: 0)
+    }
+    return count
   }
 
   /// A buffer of the caller's.
@@ -145,7 +173,7 @@ extension DriverObject {
         Code.argument, "a request has at most \(limit) bytes here; give --size \(limit)")
     case .readOnly, .notOffered:
       return .explained(Code.refused, "submitting a request: \(error)")
-    case .outOfRange, .queueTooSmall:
+    case .outOfRange, .tooManySectors, .queueTooSmall:
       return .explained(Code.argument, "submitting a request: \(error)")
     }
   }

@@ -158,3 +158,15 @@ public func cellmate_console_write(
     } catch { throw DriverObject.broken(error) }
   }
 }
+
+/// Stated in `cellmate.h`.
+@c @implementation
+public func cellmate_console_emergency(
+  _ driver: OpaquePointer?, _ bytes: UnsafeRawPointer?, _ length: Int, _ deadline: UInt64
+) -> cellmate_result {
+  unsafe DriverObject.run(driver) { object throws(FaceError) in
+    try object.requireConsole()
+    let given = unsafe try readableBytes(bytes, length)
+    return cellmate_result(try object.writeEmergency(given, until: deadline))
+  }
+}

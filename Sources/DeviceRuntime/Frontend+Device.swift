@@ -15,14 +15,7 @@ extension Frontend where P: ~Copyable {
   public mutating func negotiate(
     slot: Int, deviceID: UInt32, wanted: FeatureSet
   ) throws(FrontendError) -> FeatureSet {
-    // A window that is no virtio-mmio of version 2 is left alone (VIRTIO 1.4, 4.2.3.1.1).
-    let magic = try read(slot: slot, .magicValue)
-    let version = try read(slot: slot, .version)
-    guard magic == MMIORegister.magic, version == 2 else {
-      throw .notVirtio(magic: magic, version: version)
-    }
-    let found = try read(slot: slot, .deviceID)
-    guard found == deviceID else { throw .wrongDevice(found: found, expected: deviceID) }
+    try identify(slot, deviceID)
     do throws(FrontendError) {
       try write(slot: slot, .status, 0)
     } catch {
@@ -49,6 +42,33 @@ extension Frontend where P: ~Copyable {
     }
   }
 
+  /// What the device in `slot` offers; nothing is set up, and what is set up stays.
+  public mutating func offeredFeatures(
+    slot: Int, deviceID: UInt32
+  ) throws(FrontendError) -> FeatureSet {
+    try identify(slot, deviceID)
+    return try readOffer(slot)
+  }
+
+  /// A window that is no virtio-mmio of version 2 is left alone (VIRTIO 1.4, 4.2.3.1.1).
+  private mutating func identify(_ slot: Int, _ deviceID: UInt32) throws(FrontendError) {
+    let magic = try read(slot: slot, .magicValue)
+    let version = try read(slot: slot, .version)
+    guard magic == MMIORegister.magic, version == 2 else {
+      throw .notVirtio(magic: magic, version: version)
+    }
+    let found = try read(slot: slot, .deviceID)
+    guard found == deviceID else { throw .wrongDevice(found: found, expected: deviceID) }
+  }
+
+  private mutating func readOffer(_ slot: Int) throws(FrontendError) -> FeatureSet {
+    try write(slot: slot, .deviceFeaturesSelector, 0)
+    let low = try read(slot: slot, .deviceFeatures)
+    try write(slot: slot, .deviceFeaturesSelector, 1)
+    let high = try read(slot: slot, .deviceFeatures)
+    return FeatureSet(rawValue: UInt64(high) << 32 | UInt64(low))
+  }
+
   /// Steps 2 to 6: from ACKNOWLEDGE to FEATURES_OK.
   private mutating func agree(
     _ slot: Int, _ wanted: FeatureSet
@@ -57,11 +77,7 @@ extension Frontend where P: ~Copyable {
     try write(slot: slot, .status, UInt32(status.rawValue))
     status.insert(.driver)
     try write(slot: slot, .status, UInt32(status.rawValue))
-    try write(slot: slot, .deviceFeaturesSelector, 0)
-    let low = try read(slot: slot, .deviceFeatures)
-    try write(slot: slot, .deviceFeaturesSelector, 1)
-    let high = try read(slot: slot, .deviceFeatures)
-    let offered = FeatureSet(rawValue: UInt64(high) << 32 | UInt64(low))
+    let offered = try readOffer(slot)
     guard FeatureSet.required.isSubset(of: offered) else {
       throw .missingFeatures(FeatureSet.required.subtracting(offered))
     }

@@ -33,6 +33,12 @@ public enum TransferKind: UInt32, Sendable {
   case write = 1
   /// Makes all finished writes stable.
   case flush = 4
+  /// Tells that the range is no longer needed.
+  case discard = 11
+  /// Makes the range read as zeroes.
+  case zero = 13
+  /// Makes the range read as zeroes; its storage may be given back.
+  case zeroAndUnmap = 0x8000_000d
 
   /// As it stands in messages.
   var word: StaticString {
@@ -40,6 +46,8 @@ public enum TransferKind: UInt32, Sendable {
     case .read: "read"
     case .write: "write"
     case .flush: "flush"
+    case .discard: "discard"
+    case .zero, .zeroAndUnmap: "zero"
     }
   }
 }
@@ -238,6 +246,7 @@ public struct BlockClient: ~Copyable {
         unsafe toDevice[index].data?.copyMemory(from: base, byteCount: step.count)
       }
     case .flush: return unsafe request
+    case .discard, .zero, .zeroAndUnmap: break
     }
     unsafe request.data.length = UInt64(step.count)
     return unsafe request

@@ -7,7 +7,8 @@ public import ToolSupport
 /// `ivshmem frontend block`: drives a block device of a link from the command line.
 public struct BlockTool: Sendable {
   /// What the tool can do.
-  public static let actions = "info, read, write, copy, roundtrip, acknowledge"
+  public static let actions =
+    "info, read, write, copy, zero, discard, roundtrip, acknowledge"
 
   /// The options of the tool.
   public static let options =
@@ -16,6 +17,7 @@ public struct BlockTool: Sendable {
       OptionSpecification("offset", "BYTES", "where on the disk to start (default 0)"),
       OptionSpecification("to", "BYTES", "copy: where on the disk to put it"),
       OptionSpecification("count", "BYTES", "how much (default: to the end), or how often"),
+      OptionSpecification("unmap", "zero: the storage may be given back, as by discard"),
       OptionSpecification("depth", "N", "requests in flight, a power of two (1 to 64, default 8)"),
       OptionSpecification("size", "BYTES", "bytes a request, a multiple of 512 (default 128K)"),
       OptionSpecification("json", "the result as one JSON object on standard output"),
@@ -29,12 +31,21 @@ public struct BlockTool: Sendable {
 
   /// Checks the command line; nothing is opened yet.
   public init(_ action: String, _ given: CommandOptions) throws(UsageError) {
-    guard ["info", "read", "write", "copy", "roundtrip", "acknowledge"].contains(action) else {
+    let known = [
+      "info", "read", "write", "copy", "zero", "discard", "roundtrip", "acknowledge",
+    ]
+    guard known.contains(action) else {
       throw UsageError("unknown action '\(action)'; known are: \(Self.actions)")
     }
     place = try FrontendPlace(given)
+    guard !Self.erases(action) || given.has("count") else {
+      throw UsageError("--count BYTES is missing: how much of the disk shall \(action) change?")
+    }
     self.given = given
     self.action = action
+    guard !given.has("unmap") || action == "zero" else {
+      throw UsageError("--unmap goes with zero; discard gives the storage back anyway")
+    }
     depth =
       action == "roundtrip" ? 1 : Int(try given.number("depth", in: 1...64, default: 8))
     guard depth & (depth - 1) == 0 else {
@@ -46,17 +57,24 @@ public struct BlockTool: Sendable {
     guard size % 512 == 0 else { throw UsageError("--size \(size): expected a multiple of 512") }
   }
 
+  private static func erases(_ action: String) -> Bool {
+    action == "zero" || action == "discard"
+  }
+
   private var showsProgress: Bool { place.isNoisy }
 
   /// Runs the action.
   public func run() throws(ClientError) {
     if action == "acknowledge" { return try acknowledge() }
-    var client = try BlockClient(place, depth: depth, chunk: size)
+    // What moves no bytes needs no buffers.
+    var client = try BlockClient(place, depth: depth, chunk: Self.erases(action) ? 512 : size)
     switch action {
     case "info": info(client)
     case "read": try read(&client)
     case "write": try write(&client)
     case "copy": try copy(&client)
+    case "zero": try erase(&client, given.has("unmap") ? .zeroAndUnmap : .zero)
+    case "discard": try erase(&client, .discard)
     default: try roundTrip(&client)
     }
   }
@@ -72,6 +90,8 @@ public struct BlockTool: Sendable {
         "{\"bytes\":\(client.byteCount),\"blockSize\":\(disk.block_size),"
           + "\"queues\":\(disk.queue_count),\"segmentMax\":\(disk.segment_max),"
           + "\"sizeMax\":\(disk.size_max),\"writeback\":\(isWriteback),"
+          + "\"discardMax\":\(Self.bytes(disk.discard_max)),"
+          + "\"writeZeroesMax\":\(Self.bytes(disk.write_zeroes_max)),"
           + "\"features\":\"0x\(features)\"}\n")
     } else {
       writeOutput(
@@ -81,10 +101,19 @@ public struct BlockTool: Sendable {
         queues      \(disk.queue_count)
         segments    at most \(disk.segment_max) of \(disk.size_max) bytes
         write-back  \(isWriteback ? "yes" : "no")
+        discard     \(Self.limit(disk.discard_max))
+        zero        \(Self.limit(disk.write_zeroes_max))
         features    0x\(features)
 
         """)
     }
+  }
+
+  private static func bytes(_ sectors: UInt32) -> UInt64 { UInt64(sectors) * 512 }
+
+  private static func limit(_ sectors: UInt32) -> String {
+    if sectors == 0 { return "no" }
+    return "at most \(bytes(sectors)) bytes a request"
   }
 
   /// The range on the disk that is meant, checked against its size.
@@ -244,6 +273,46 @@ public struct BlockTool: Sendable {
         for index in span.indices { sink[base + index] = span[index] }
       })
     bytes = sink
+  }
+
+  /// Most bytes of a request that moves none: so that progress can be seen.
+  private static var stride: UInt64 { 64 << 20 }
+
+  /// Zeroes or discards a range, in requests that the device can take, then flushes.
+  private func erase(_ client: inout BlockClient, _ type: TransferKind) throws(ClientError) {
+    let range = try range(client)
+    let isDiscard = type == .discard
+    let limit = Self.bytes(isDiscard ? client.facts.discard_max : client.facts.write_zeroes_max)
+    guard limit > 0 else {
+      throw .failed(
+        "the device offers no \(action)"
+          + (isDiscard ? "; its storage cannot be given back" : "; write zeroes from a file"))
+    }
+    let grain = isDiscard ? max(1, Self.bytes(client.facts.discard_alignment)) : 512
+    var size = given.has("size") ? UInt64(size) : Self.stride
+    size = min(size, limit)
+    if size > grain { size -= size % grain }
+    var bar = ProgressBar(total: range.count64, isShown: showsProgress)
+    var flushed = FlushedRange(range)
+    try flushed.write(
+      to: &client, window: max(FlushedRange.window, size * UInt64(depth)),
+      losses: { $0.recoveries },
+      write: { (client, part) throws(ClientError) in
+        bar.moveBack(to: part.lowerBound - range.lowerBound, Self.again)
+        var position = part.lowerBound
+        try client.transfer(
+          next: { () throws(ClientError) -> TransferStep? in
+            guard position < part.upperBound else { return nil }
+            // The first request ends where the device likes the next one to start.
+            let end = min((position / grain * grain) + size, part.upperBound)
+            let step = TransferStep(type: type, offset: position, count: Int(end - position))
+            position = end
+            bar.advance(UInt64(step.count))
+            return step
+          }, fill: { (_, _) throws(ClientError) in }, finish: { (_, _) throws(ClientError) in })
+      }, flush: { (client) throws(ClientError) in try client.flush() })
+    bar.end()
+    show(client.takeReport(), rewritten: flushed.rewritten)
   }
 
   /// One request after the other, each timed by itself.

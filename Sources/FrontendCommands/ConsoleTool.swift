@@ -11,7 +11,10 @@ public struct ConsoleTool: Sendable {
     FrontendPlace.options + [
       OptionSpecification("port", "N", "which port (default 0)"),
       OptionSpecification("list", "show the console's ports instead"),
-      OptionSpecification("json", "with --list: as one JSON object"),
+      OptionSpecification(
+        "emergency", "TEXT", "write TEXT into port 0's emergency register, and end: needs no queue"
+      ),
+      OptionSpecification("json", "with --list and --emergency: as one JSON object"),
       OptionSpecification(
         "linger", "SECONDS", "after the end of a piped input, go on until so long nothing came (1)"
       ),
@@ -19,6 +22,7 @@ public struct ConsoleTool: Sendable {
 
   private let place: FrontendPlace
   private let port: Int?
+  private let emergency: String?
   private let isJSON: Bool
   private let linger: UInt64
 
@@ -36,7 +40,16 @@ public struct ConsoleTool: Sendable {
       throw UsageError("--list shows every port; leave --port out")
     }
     isJSON = given.has("json")
-    guard given.has("list") || !isJSON else { throw UsageError("--json goes with --list") }
+    emergency = given.value("emergency")
+    guard emergency == nil || !given.has("list") else {
+      throw UsageError("--list and --emergency: one of them")
+    }
+    guard emergency == nil || number == 0 else {
+      throw UsageError("--port \(number): the emergency register writes to port 0 alone")
+    }
+    guard given.has("list") || emergency != nil || !isJSON else {
+      throw UsageError("--json goes with --list or --emergency")
+    }
     port = given.has("list") ? nil : number
     linger = try given.number("linger", in: 0...86400, default: 1) * 1_000_000_000
   }
@@ -46,6 +59,10 @@ public struct ConsoleTool: Sendable {
     var driver = unsafe try LibraryDriver(place) { link, driver, error in
       unsafe cellmate_console_create(
         link, place.slot, port.map { Int32($0) } ?? -1, driver, error)
+    }
+    if let emergency {
+      let count = try driver.writeEmergency(emergency)
+      return writeOutput(isJSON ? "{\"bytes\":\(count)}\n" : "\(count) bytes\n")
     }
     try driver.start()
     guard let port else { return try list(&driver) }
@@ -117,6 +134,25 @@ public struct ConsoleTool: Sendable {
 }
 
 extension LibraryDriver {
+  /// Writes a text into a console's emergency register, without setting the console up.
+  func writeEmergency(_ text: String) throws(ClientError) -> Int {
+    cl_catch_stop(wakeDescriptor)
+    let deadline = deadline
+    var bytes: [UInt8] = []
+    bytes.append(contentsOf: text.utf8)
+    var done = 0
+    while done < bytes.count {
+      let (start, handle) = unsafe (done, self.handle)
+      let result = unsafe bytes.withUnsafeBytes { bytes in
+        unsafe cellmate_console_emergency(
+          handle, bytes.baseAddress.map { unsafe $0 + start }, bytes.count - start, deadline)
+      }
+      // A call that only meets the deadline says so.
+      done += try checked(result)
+    }
+    return done
+  }
+
   /// What is known of a console's port now.
   func consolePort(_ port: Int) throws(ClientError) -> cellmate_console_facts {
     var facts = cellmate_console_facts()

@@ -97,8 +97,11 @@ struct LibraryDriver: ~Copyable {
     try connect()
   }
 
+  /// When the patience with a missing back-end ends, if it begins now.
+  var deadline: UInt64 { cl_monotonic_ns() + place.patience }
+
   private func connect() throws(ClientError) {
-    let deadline = cl_monotonic_ns() + place.patience
+    let deadline = deadline
     while true {
       let result = unsafe cellmate_driver_connect(handle, deadline)
       if result >= 0 { return }

@@ -112,6 +112,8 @@ extension BlockDriverError: CustomStringConvertible {
     case .badLength(let count, let limit): "\(count) bytes, at most \(limit) are possible"
     case .outOfRange(let sector, let sectors, let capacity):
       "\(sectors) sectors from \(sector), the disk has \(capacity)"
+    case .tooManySectors(let count, let limit):
+      "\(count) sectors, a request may name at most \(limit) here"
     case .readOnly: "the disk is read-only"
     case .notOffered(let type): "the device does not offer \(type)"
     case .queueTooSmall(let found, let needed): "a queue of \(found), \(needed) are needed"

@@ -183,10 +183,7 @@ public struct SiemensFrontend<P: Platform & ~Copyable>: ~Copyable {
     try write(.deviceStatus, UInt32(status.rawValue))
     status.insert(.driver)
     try write(.deviceStatus, UInt32(status.rawValue))
-    try write(.deviceFeaturesSelector, 1)
-    let high = words.load32(.deviceFeatures)
-    try write(.deviceFeaturesSelector, 0)
-    let offered = FeatureSet(rawValue: UInt64(high) << 32 | UInt64(words.load32(.deviceFeatures)))
+    let offered = try offeredFeatures()
     guard FeatureSet.required.isSubset(of: offered) else {
       try write(.deviceStatus, UInt32(status.union(.failed).rawValue))
       throw .missingFeatures(FeatureSet.required.subtracting(offered))
@@ -200,6 +197,14 @@ public struct SiemensFrontend<P: Platform & ~Copyable>: ~Copyable {
     try write(.deviceStatus, UInt32(status.rawValue))
     guard self.status.contains(.featuresOK) else { throw .featuresRefused(wanted: agreed) }
     return agreed
+  }
+
+  /// What the device offers; nothing is set up, and what is set up stays.
+  public mutating func offeredFeatures() throws(SiemensFrontendError) -> FeatureSet {
+    try write(.deviceFeaturesSelector, 1)
+    let high = words.load32(.deviceFeatures)
+    try write(.deviceFeaturesSelector, 0)
+    return FeatureSet(rawValue: UInt64(high) << 32 | UInt64(words.load32(.deviceFeatures)))
   }
 
   /// The status as the back-end shows it.

@@ -56,6 +56,7 @@ public struct VhostUserFrontend: ~Copyable {
   public private(set) var kicks: UInt64 = 0
   private var socket: VhostUserSocket
   private let patience: UInt64
+  private var isGreeted = false
   private var message = VhostUserMessage()
   private var kickEvents = InlineArray<32, Int32>(repeating: -1)
   private var callEvents = InlineArray<32, Int32>(repeating: -1)
@@ -175,19 +176,8 @@ public struct VhostUserFrontend: ~Copyable {
   public mutating func negotiate(
     wanted: FeatureSet, required: FeatureSet = .version1, memory: borrowing DriverMemory
   ) throws(VhostUserFrontendError) -> FeatureSet {
-    let offered = try ask(.getFeatures)
+    let offered = try greet()
     let hasProtocol = offered & VhostUserFormat.protocolFeaturesBit != 0
-    if hasProtocol {
-      let offeredProtocol = ProtocolFeatures(rawValue: try ask(.getProtocolFeatures))
-      let agreed = offeredProtocol.intersection(
-        .multiQueue | .replyAcknowledge | .configuration | .reset)
-      begin(.setProtocolFeatures)
-      message.append64(agreed.rawValue)
-      try send()
-      protocolFeatures = agreed
-    }
-    begin(.setOwner)
-    try tell()
     let set = FeatureSet(rawValue: offered)
     guard required.isSubset(of: set) else { throw .missingFeatures(required.subtracting(set)) }
     features = set.intersection(wanted.union(required))
@@ -203,6 +193,29 @@ public struct VhostUserFrontend: ~Copyable {
     message.append64(0)
     try tell(memory.descriptor)
     return features
+  }
+
+  /// What the device offers; nothing is set up, and what is set up stays.
+  public mutating func offeredFeatures() throws(VhostUserFrontendError) -> FeatureSet {
+    FeatureSet(rawValue: isGreeted ? try ask(.getFeatures) : try greet())
+  }
+
+  /// The start of a connection: what is offered, and agreement on the protocol.
+  private mutating func greet() throws(VhostUserFrontendError) -> UInt64 {
+    let offered = try ask(.getFeatures)
+    if offered & VhostUserFormat.protocolFeaturesBit != 0 {
+      let offeredProtocol = ProtocolFeatures(rawValue: try ask(.getProtocolFeatures))
+      let agreed = offeredProtocol.intersection(
+        .multiQueue | .replyAcknowledge | .configuration | .reset)
+      begin(.setProtocolFeatures)
+      message.append64(agreed.rawValue)
+      try send()
+      protocolFeatures = agreed
+    }
+    begin(.setOwner)
+    try tell()
+    isGreeted = true
+    return offered
   }
 
   /// How many queues the device has; 1 when it cannot say.
@@ -224,6 +237,17 @@ public struct VhostUserFrontend: ~Copyable {
     try send()
     try receive(size: 12 + count)
     for index in 0..<count { bytes[index] = message.byte(12 + index) }
+  }
+
+  /// Writes a word of configuration space as a driver does; whether the back-end takes any.
+  public mutating func writeConfiguration(
+    _ value: UInt32, at offset: Int
+  ) throws(VhostUserFrontendError) -> Bool {
+    guard protocolFeatures.contains(.configuration) else { return false }
+    begin(.setConfiguration)
+    for word in [UInt32(offset), 4, 0, value] { message.append32(word) }
+    try tell()
+    return true
   }
 
   /// Tells the back-end about queue `index` (0 ..< 32), whose rings the driver has made already,

@@ -97,10 +97,10 @@ extension BlockDriver {
     _ sector: UInt64, _ sectors: UInt32, limit: UInt32
   ) throws(BlockDriverError) {
     try checkWritable()
-    guard sectors > 0, !isAttached || sectors <= limit else {
-      throw .outOfRange(
-        sector: sector, sectors: UInt64(sectors), capacity: configuration.capacity)
+    guard sectors > 0 else {
+      throw .outOfRange(sector: sector, sectors: 0, capacity: configuration.capacity)
     }
+    guard !isAttached || sectors <= limit else { throw .tooManySectors(sectors, limit: limit) }
     try checkInside(sector, UInt64(sectors))
   }
 

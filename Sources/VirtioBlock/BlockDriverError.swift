@@ -6,9 +6,10 @@ public enum BlockDriverError: Error, Equatable, Sendable {
   /// The buffer's length in bytes does not fit the request: for data a positive multiple of 512
   /// up to `limit`, for a name 20.
   case badLength(Int, limit: Int)
-  /// The sectors do not lie inside the medium of `capacity` sectors, or are more than one request
-  /// may name.
+  /// The sectors do not lie inside the medium of `capacity` sectors.
   case outOfRange(sector: UInt64, sectors: UInt64, capacity: UInt64)
+  /// More sectors than one request of this kind may name here.
+  case tooManySectors(UInt32, limit: UInt32)
   /// The device is read-only.
   case readOnly
   /// The device did not offer this kind of request.

@@ -10,6 +10,9 @@ public enum ConsoleFormat {
   public static let messageSize = 8
   /// Bytes of a port's name that are used; the specification sets no limit.
   public static let nameLimit = 64
+  /// Where the emergency register lies in the configuration space, four bytes (VIRTIO 1.4, 5.3.4).
+  /// It is written by itself, with or without a ``ConsoleDriver``: no queue is needed for it.
+  public static let emergencyRegister = 8
   /// Bytes of configuration space (VIRTIO 1.4, 5.3.4).
   public static let configurationSize = 12
 }

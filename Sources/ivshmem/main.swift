@@ -6,62 +6,29 @@ import FrontendCommands
 import LinuxSupport
 import ToolSupport
 
+/// Everything that has a page of its own, in the order of the list.
+let pages =
+  BoardTool.allCases.map { $0.page } + FrontendTool.allCases.map { $0.page }
+  + [StatusTool.page, ControlTool.page]
+
 /// A line of the list of commands.
-func entry(_ page: HelpPage) -> String {
-  let padding = String(repeating: " ", count: max(1, 52 - 10 - page.name.utf8.count))
-  return "    ivshmem \(page.name)\(padding)\(page.summary)"
+func entry(_ name: String, _ summary: String) -> String {
+  let padding = String(repeating: " ", count: max(1, 20 - name.utf8.count))
+  return "  ivshmem \(name)\(padding)\(summary)"
 }
 
 let usage = """
   usage: ivshmem COMMAND [options]
 
-  \(BoardTool.allCases.map { entry($0.page) }.joined(separator: "\n"))
-    ivshmem frontend block ACTION --link PLACE      drive a block device of a link;
-                                                    ACTION: \(BlockTool.actions)
-    ivshmem frontend console --link PLACE           connect this terminal to a console device
-    ivshmem frontend entropy --link PLACE --bytes N
-                                                    random bytes to standard output
-    ivshmem frontend network ACTION --link sim:PATH
-                                                    drive a network device; ACTION:
-                                                    \(NetworkTool.actions)
-    ivshmem status --link sim:PATH [--json]         registers, queues, counters; read-only
-    ivshmem backend ACTION --control PATH           ask a running ivshmem-backend;
-                                                    ACTION: \(ControlTool.actions)
-    ivshmem cell check|gen|show|diff ...            cell configurations: starts ivshmem-cell
-    ivshmem sim --socket PATH ...                   a link between processes: starts ivshmem-sim
-    ivshmem help [COMMAND]                          this text, or all about one command
+  \(pages.map { entry($0.name, $0.summary) }.joined(separator: "\n"))
+  \(entry("cell", "Checks, shows and makes cell configurations: starts ivshmem-cell"))
+  \(entry("sim", "Offers a link between processes: starts ivshmem-sim"))
+  \(entry("help COMMAND", "All about one command: its options, what its JSON says, examples"))
 
-  options of frontend block:
-  \(CommandOptions.help(BlockTool.options))
+  options:
+    --help                      this text; behind a command all about that command
+    --version                   the version of this program and of its library
 
-  options of frontend console:
-  \(CommandOptions.help(ConsoleTool.options))
-
-  options of frontend entropy:
-  \(CommandOptions.help(EntropyTool.options))
-
-  options of frontend network:
-  \(CommandOptions.help(NetworkTool.options))
-
-  options of status:
-  \(CommandOptions.help(StatusTool.options))
-
-  options of backend:
-  \(CommandOptions.help(ControlTool.options))
-
-  examples:
-    ivshmem frontend block info --link sim:/tmp/link.sock
-    ivshmem frontend block read --link sim:/tmp/link.sock --file copy.img
-    ivshmem frontend block copy --link sim:/tmp/link.sock --offset 0 --count 1M --to 8M
-    ivshmem frontend console --link sim:/tmp/link.sock --slot 1 --port 2
-    echo hello | ivshmem frontend console --vhost-user /run/console.sock
-    ivshmem frontend entropy --link sim:/tmp/link.sock --slot 2 --bytes 32 --hex
-    ivshmem frontend network bridge --link sim:/tmp/link.sock --tap cell0
-    ivshmem frontend network receive --link sim:/tmp/link.sock --count 1000
-    ivshmem status --link sim:/tmp/link.sock --json
-    ivshmem backend reload --control /run/ivshmem-backend/board.ctl
-  A console ends with Ctrl-], or some time after the end of a piped input. Where it has several
-  ports, nothing is sent while nobody is at a port's other end.
   exit status: 0 done, 1 it failed, 2 wrong usage or something cannot be opened, 130 interrupted
   """
 
@@ -73,45 +40,54 @@ func checked<Value>(_ body: () throws(UsageError) -> Value) throws(ClientError) 
 }
 
 /// Reads the options; `nil` when the help was asked for and shown.
-func parse(
-  _ words: [String], _ known: [OptionSpecification]
-) throws(ClientError) -> CommandOptions? {
-  let given = try checked { () throws(UsageError) in try CommandOptions(words, known) }
+func parse(_ words: [String], _ page: HelpPage) throws(ClientError) -> CommandOptions? {
+  let given = try checked { () throws(UsageError) in try CommandOptions(words, page.options) }
   guard given.has("help") else { return given }
-  writeOutput(usage + "\n")
+  writeOutput(page.text)
   return nil
 }
 
 func frontend(_ words: [String]) throws(ClientError) {
-  let rest = Array(words.dropFirst())
-  switch words.first {
-  case "block":
-    guard let given = try parse(rest, BlockTool.options) else { return }
+  if words.first == "--help" { return try help(["frontend"]) }
+  guard let tool = words.first.flatMap({ FrontendTool($0) }) else {
+    throw .usage(
+      UsageError(
+        "frontend drives: block, console, entropy, network; got '\(words.first ?? "nothing")'"))
+  }
+  guard let given = try parse(Array(words.dropFirst()), tool.page) else { return }
+  switch tool {
+  case .block:
     guard given.arguments.count == 1 else {
       throw .usage(UsageError("frontend block needs one action: \(BlockTool.actions)"))
     }
-    let tool = try checked { () throws(UsageError) in try BlockTool(given.arguments[0], given) }
-    try tool.run()
-  case "console":
-    guard let given = try parse(rest, ConsoleTool.options) else { return }
-    try checked { () throws(UsageError) in try ConsoleTool(given) }.run()
-  case "entropy":
-    guard let given = try parse(rest, EntropyTool.options) else { return }
-    try checked { () throws(UsageError) in try EntropyTool(given) }.run()
-  case "network":
-    guard let given = try parse(rest, NetworkTool.options) else { return }
+    try checked { () throws(UsageError) in try BlockTool(given.arguments[0], given) }.run()
+  case .console: try checked { () throws(UsageError) in try ConsoleTool(given) }.run()
+  case .entropy: try checked { () throws(UsageError) in try EntropyTool(given) }.run()
+  case .network:
     guard given.arguments.count == 1 else {
       throw .usage(UsageError("frontend network needs one action: \(NetworkTool.actions)"))
     }
     try checked { () throws(UsageError) in try NetworkTool(given.arguments[0], given) }.run()
-  case let found:
-    throw .usage(
-      UsageError("frontend drives: block, console, entropy, network; got '\(found ?? "nothing")'"))
   }
 }
 
-/// All about one command; `nil` when there is none of that name.
-func help(_ name: String) -> String? { BoardTool(name)?.page.text }
+/// Shows the list, or everything about the command that the words name.
+func help(_ words: [String]) throws(ClientError) {
+  let name = words.joined(separator: " ")
+  if name.isEmpty { return writeOutput(usage + "\n") }
+  // "frontend" alone stands for all that it drives.
+  let found = pages.filter { $0.name == name || $0.name.hasPrefix(name + " ") }
+  guard !found.isEmpty else {
+    throw .usage(UsageError("there is no command '\(name)'; \(known())"))
+  }
+  for (index, page) in found.enumerated() { writeOutput((index > 0 ? "\n" : "") + page.text) }
+}
+
+/// The commands, for messages.
+func known() -> String {
+  "known are: " + BoardTool.allCases.map { $0.page.name }.joined(separator: ", ")
+    + ", frontend, status, backend, cell, sim, help"
+}
 
 /// Becomes the program beside this one, with the words behind the command; returns when there is
 /// none.
@@ -128,27 +104,24 @@ func run() -> Int32 {
   let words = programArguments()
   do throws(ClientError) {
     switch words.first {
-    case "help", "--help": writeOutput(words.dropFirst().first.flatMap { help($0) } ?? usage + "\n")
+    case nil: throw .usage(UsageError("a command is missing; \(known())"))
+    case "help": try help(Array(words.dropFirst()))
+    case "--help": try help([])
+    case "--version": writeOutput("ivshmem \(versionText())\n")
     case "frontend": try frontend(Array(words.dropFirst()))
     case "status":
-      if let given = try parse(Array(words.dropFirst()), StatusTool.options) {
+      if let given = try parse(Array(words.dropFirst()), StatusTool.page) {
         try checked { () throws(UsageError) in try StatusTool(given).run() }
       }
     case "backend":
-      if let given = try parse(Array(words.dropFirst()), ControlTool.options) {
+      if let given = try parse(Array(words.dropFirst()), ControlTool.page) {
         return try checked { () throws(UsageError) in try ControlTool(given).run() }
       }
     case "cell": return start("ivshmem-cell")
     case "sim": return start("ivshmem-sim")
     case let name? where BoardTool(name) != nil:
       if let tool = BoardTool(name) { return try tool.run(Array(words.dropFirst())) }
-    default:
-      throw .usage(
-        UsageError(
-          "unknown command '\(words.first ?? "")'; known are: "
-            + BoardTool.allCases.map { $0.page.name }.joined(separator: ", ")
-            + ", frontend, status, backend, cell,"
-            + " sim, help"))
+    case let name?: throw .usage(UsageError("unknown command '\(name)'; \(known())"))
     }
     return 0
   } catch {

@@ -1,5 +1,6 @@
 import CommandOptions
 import Foundation
+import FrontendCommands
 import Testing
 import ToolSupport
 
@@ -202,6 +203,17 @@ import ToolSupport
       }
       #expect(try runTool([page.name, "--nonsense"]).status == 2)
     }
+    for tool in FrontendTool.allCases {
+      let shown = try runTool(["help", "frontend", tool.name])
+      #expect(shown.output == tool.page.text)
+      #expect(try runTool(["frontend", tool.name, "--help"]).output == tool.page.text)
+      for option in tool.page.options { #expect(shown.output.contains("--\(option.name)")) }
+    }
+    #expect(try runTool(["help", "frontend"]).output.contains(FrontendTool.network.page.text))
+    #expect(try runTool(["help", "status"]).output == StatusTool.page.text)
+    #expect(try runTool(["help", "nothing"]).status == 2)
+    #expect(try runTool([]).status == 2)
+    #expect(try runTool(["--version"]).output.hasPrefix("ivshmem 0."))
     let all = try runTool(["help"]).output
     let book = try String(
       contentsOf: URL(fileURLWithPath: #filePath).deletingLastPathComponent()

@@ -673,11 +673,25 @@ typedef struct cellmate_block_facts {
   uint32_t segment_max; /* 0: not stated */
   uint32_t queue_count;
   uint32_t is_writeback; /* 1: a write is safe only after a flush */
+  uint32_t discard_max;       /* sectors of one discard; 0: the device has none */
+  uint32_t discard_alignment; /* sectors a discard is best a multiple of */
+  uint32_t write_zeroes_max;  /* sectors of one such request; 0: the device has none */
+  uint32_t write_zeroes_may_unmap; /* 1: CELLMATE_BLOCK_MAY_UNMAP can free storage */
 } cellmate_block_facts;
 cellmate_result cellmate_block_info(cellmate_block *block, cellmate_block_facts *facts);
 
-/* VIRTIO 1.4, 5.2.6. */
-enum { CELLMATE_BLOCK_READ = 0, CELLMATE_BLOCK_WRITE = 1, CELLMATE_BLOCK_FLUSH = 4 };
+/* VIRTIO 1.4, 5.2.6. A discard tells that sectors are no longer needed: what they read as then is
+ * not known. Write zeroes makes them read as zeroes, and may give their storage back with
+ * CELLMATE_BLOCK_MAY_UNMAP beside it. A device that did not offer a type is
+ * CELLMATE_ERROR_REFUSED. */
+enum {
+  CELLMATE_BLOCK_READ = 0,
+  CELLMATE_BLOCK_WRITE = 1,
+  CELLMATE_BLOCK_FLUSH = 4,
+  CELLMATE_BLOCK_DISCARD = 11,
+  CELLMATE_BLOCK_WRITE_ZEROES = 13
+};
+#define CELLMATE_BLOCK_MAY_UNMAP 0x80000000u
 
 cellmate_result cellmate_block_allocate(
     cellmate_block *block, int32_t direction, uint64_t length, cellmate_buffer *buffer);
@@ -688,7 +702,9 @@ typedef struct cellmate_block_request {
   uint32_t type;
   uint32_t token;
   uint64_t sector;
-  cellmate_buffer data; /* length 0 for a flush */
+  /* Nothing of it counts for a flush; its length alone for a discard and for write zeroes: bytes, a
+   * multiple of 512. */
+  cellmate_buffer data;
 } cellmate_block_request;
 
 /* Gives requests to the device, in one go; returns how many were taken. */
@@ -764,6 +780,14 @@ cellmate_result cellmate_console_read(cellmate_driver *driver, void *bytes, size
  * at the other end of a multiport console's port, its device drops them. */
 cellmate_result cellmate_console_write(
     cellmate_driver *driver, const void *bytes, size_t length);
+
+/* Writes bytes one after the other into the emergency register, for what has to be said when nothing
+ * works: it needs no set-up and no queue, only a back-end, which is waited for (VIRTIO 1.4, 5.3.4).
+ * They come out at port 0, or are dropped. Any time, connected or not; returns how many were
+ * written. CELLMATE_ERROR_REFUSED: the console has no such register, or the socket's back-end does
+ * not let its configuration be written. CELLMATE_ERROR_LINK: connect, or call again. */
+cellmate_result cellmate_console_emergency(
+    cellmate_driver *driver, const void *bytes, size_t length, uint64_t deadline);
 
 /* ---- network driver ------------------------------------------------------------------------- */
 

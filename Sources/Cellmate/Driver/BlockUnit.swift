@@ -39,9 +39,8 @@ struct BlockUnit: ~Copyable {
     let all = FeatureSet.indirectDescriptors.union(.eventIndex).union(.blockSizeMax)
       .union(.blockSegmentMax).union(.blockReadOnly).union(.blockBlockSize).union(.blockFlush)
       .union(.blockTopology).union(.blockConfigWriteback).union(.blockMultiQueue)
-    guard !way.isSiemens else { return all }
-    let more = all.union(.blockDiscard).union(.blockWriteZeroes)
-    return way.isNative ? more.union(.ringReset) : more
+      .union(.blockDiscard).union(.blockWriteZeroes)
+    return way.isNative ? all.union(.ringReset) : all
   }
 
   /// What the device says of itself; only the fields of agreed features are looked at (VIRTIO 1.4,

@@ -212,6 +212,30 @@ struct DeviceWay: ~Copyable {
     return agreed
   }
 
+  /// What the device offers, as soon as a back-end is there; nothing is set up. A way whose device
+  /// is not running is left with ``hangUp()``.
+  mutating func offered(
+    _ kind: DeviceKind, isRunning: Bool, until deadline: UInt64
+  ) throws(WayError) -> FeatureSet {
+    if link.isThere { return try link.value.offered(kind, until: deadline) }
+    if siemens.isThere {
+      return try siemens.value.offered(kind, isRunning: isRunning, until: deadline)
+    }
+    return try socket.value.offered(until: deadline)
+  }
+
+  /// Writes a word of the configuration space, after ``offered(_:isRunning:until:)``.
+  mutating func writeConfiguration(_ value: UInt32, at offset: Int) throws(WayError) {
+    if link.isThere { return try link.value.writeConfiguration(value, at: offset) }
+    if siemens.isThere { return try siemens.value.writeConfiguration(value, at: offset) }
+    try socket.value.writeConfiguration(value, at: offset)
+  }
+
+  /// Ends what ``offered(_:isRunning:until:)`` began for a device that is not running.
+  mutating func hangUp() {
+    if socket.isThere { socket.value.hangUp() }
+  }
+
   /// Copies the configuration space from its start on.
   @inline(never)
   mutating func configuration(into bytes: inout MutableSpan<UInt8>) throws(WayError) {

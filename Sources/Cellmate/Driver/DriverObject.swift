@@ -2,6 +2,7 @@ import CCellmate
 import CLinux
 import IVShmem
 import SharedMemory
+import VirtioConsole
 import VirtioDevice
 import VirtioNet
 import VirtioTransport
@@ -112,6 +113,32 @@ struct DriverObject: HandleObject, ~Copyable {
   /// Fails unless the device is set up.
   func requireRunning() throws(FaceError) {
     guard isRunning else { throw FaceError(Code.link) }
+  }
+
+  /// Writes into a console's emergency register, in any state; how many bytes.
+  mutating func writeEmergency(
+    _ bytes: Span<UInt8>, until deadline: UInt64
+  ) throws(FaceError) -> Int {
+    var count = 0
+    do throws(WayError) {
+      let offered = try way.offered(unit.kind, isRunning: isRunning, until: deadline)
+      defer { if !isRunning { way.hangUp() } }
+      guard offered.contains(.consoleEmergencyWrite) else {
+        throw .failed(.explained(Code.refused, "the console has no emergency register"))
+      }
+      while count < bytes.count, count == 0 || way.now < deadline {
+        try way.writeConfiguration(UInt32(bytes[count]), at: ConsoleFormat.emergencyRegister)
+        count += 1
+      }
+    } catch {
+      switch error {
+      case .failed(let problem): throw problem
+      case .lost:
+        isRunning = false
+        throw FaceError(Code.link)
+      }
+    }
+    return count
   }
 
   // MARK: At work

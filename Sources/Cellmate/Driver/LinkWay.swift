@@ -44,12 +44,34 @@ struct LinkWay: ~Copyable {
       let agreed = try frontend.negotiate(slot: slot, deviceID: kind.id, wanted: wanted)
       changeCount = frontend.changeCount(slot: slot)
       return agreed
-    } catch {
-      if case .linkLost = error { throw .lost }
-      // Rounded: some of the patience is spent on the way here.
-      let rest = (deadline - min(deadline, start)) / 500_000 / 2
-      throw .failed(Self.explain(error, frontend.link.reason, patience: rest, wanting: kind))
-    }
+    } catch { throw failed(error, kind, start, deadline) }
+  }
+
+  private func failed(
+    _ error: FrontendError, _ kind: DeviceKind, _ start: UInt64, _ deadline: UInt64
+  ) -> WayError {
+    if case .linkLost = error { return .lost }
+    // Rounded: some of the patience is spent on the way here.
+    let patience = (deadline - min(deadline, start)) / 500_000 / 2
+    return .failed(
+      Self.explain(error, frontend.link.reason, patience: patience, wanting: kind))
+  }
+
+  mutating func offered(
+    _ kind: DeviceKind, until deadline: UInt64
+  ) throws(WayError) -> FeatureSet {
+    let start = now
+    do throws(FrontendError) {
+      try frontend.waitForLink(until: Instant(nanoseconds: deadline))
+      return try frontend.offeredFeatures(slot: slot, deviceID: kind.id)
+    } catch { throw failed(error, kind, start, deadline) }
+  }
+
+  mutating func writeConfiguration(_ value: UInt32, at offset: Int) throws(WayError) {
+    do throws(FrontendError) {
+      try frontend.write(
+        slot: slot, offset: MMIORegister.configurationStart + offset, UInt64(value))
+    } catch { throw failed(error) }
   }
 
   /// Why a device could not be set up, for people.
@@ -60,7 +82,7 @@ struct LinkWay: ~Copyable {
   private static func explain(
     _ error: FrontendError, _ reason: LinkReason, patience: UInt64, wanting kind: DeviceKind
   ) -> FaceError {
-    let waited = patience < 1000 ? "\(patience) ms" : "\((patience + 500) / 1000) s"
+    let waited = patience < 950 ? "\(patience) ms" : "\((patience + 500) / 1000) s"
     let text =
       switch error {
       case .deadline(.linkUp):

@@ -43,14 +43,33 @@ struct SiemensWay: ~Copyable {
   mutating func negotiate(
     _ kind: DeviceKind, wanted: FeatureSet, until deadline: UInt64
   ) throws(WayError) -> FeatureSet {
-    if let type = Dialect.deviceType(deviceClass), type != kind.id {
-      throw .failed(
-        .explained(
-          Code.text, "link \(name): its device is of type \(type), not \(kind.name) (\(kind.id))"))
-    }
+    try requireType(kind)
     do throws(SiemensFrontendError) {
       try attach(until: deadline)
       return try front.negotiate(wanted: wanted)
+    } catch { throw explain(error) }
+  }
+
+  private func requireType(_ kind: DeviceKind) throws(WayError) {
+    guard let type = Dialect.deviceType(deviceClass), type != kind.id else { return }
+    throw .failed(
+      .explained(
+        Code.text, "link \(name): its device is of type \(type), not \(kind.name) (\(kind.id))"))
+  }
+
+  mutating func offered(
+    _ kind: DeviceKind, isRunning: Bool, until deadline: UInt64
+  ) throws(WayError) -> FeatureSet {
+    try requireType(kind)
+    do throws(SiemensFrontendError) {
+      if !isRunning, !isAttached || !front.hasBackend { try attach(until: deadline) }
+      return try front.offeredFeatures()
+    } catch { throw explain(error) }
+  }
+
+  mutating func writeConfiguration(_ value: UInt32, at offset: Int) throws(WayError) {
+    do throws(SiemensFrontendError) {
+      try front.writeConfiguration(at: offset, width: 4, UInt64(value))
     } catch { throw explain(error) }
   }
 

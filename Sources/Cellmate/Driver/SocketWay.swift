@@ -105,6 +105,36 @@ struct SocketWay: ~Copyable {
     }
   }
 
+  mutating func offered(until deadline: UInt64) throws(WayError) -> FeatureSet {
+    do throws(VhostUserFrontendError) {
+      if connection == nil { connection = try connect(until: deadline) }
+      return try connection!.offeredFeatures()
+    } catch {
+      hangUp()
+      guard case .connect = error else { throw failed(error) }
+      throw .failed(.explained(Code.text, "vhost-user \(path): \(error.text)"))
+    }
+  }
+
+  mutating func writeConfiguration(_ value: UInt32, at offset: Int) throws(WayError) {
+    guard connection != nil else { throw .lost }
+    let isTaken: Bool
+    do throws(VhostUserFrontendError) {
+      isTaken = try connection!.writeConfiguration(value, at: offset)
+    } catch { throw failed(error) }
+    guard isTaken else {
+      throw .failed(
+        .explained(
+          Code.refused, "vhost-user \(path): the back-end lets no configuration be written"))
+    }
+  }
+
+  /// Ends the connection; the next set-up begins with another one.
+  mutating func hangUp() {
+    kicksBefore = notificationCount
+    connection = nil
+  }
+
   mutating func configuration(into bytes: inout MutableSpan<UInt8>) throws(WayError) {
     guard connection != nil else { throw .lost }
     do throws(VhostUserFrontendError) {
@@ -131,8 +161,7 @@ struct SocketWay: ~Copyable {
     var entry = cl_poll_entry(fd: socketNumber, events: Int16(CL_POLL_IN), revents: 0)
     // Nothing was asked, so that anything to read is the end of the connection.
     guard unsafe cl_poll_ns(&entry, 1, 0) > 0 else { return .nothing }
-    kicksBefore = notificationCount
-    connection = nil
+    hangUp()
     return .lost
   }
 
