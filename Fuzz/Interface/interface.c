@@ -5,40 +5,33 @@
  * interface: the input is calls, with handles that are right, closed, of another kind or invented,
  * and numbers at their limits, on both sides of a link over plain memory; one side runs while the
  * other waits, and so does a store into the shared memory now and then. Whatever comes back is one
- * of the results of cellmate.h, and afterwards everything can be closed.
+ * of the results of cellmate.h, and afterwards everything can be closed. Inputs that begin with
+ * 128 and more know drivers and services (drivers.c, service.c), with 224 and more links by name.
  *
  * With -DPLAY_FILES a program that plays files, for Library/test. */
-#include <cellmate.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+#include "interface.h"
+
+#include <dirent.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
-enum { PAGE = 4096, SECTION = 24 * PAGE, MEMORY = PAGE + SECTION, SLOTS = 8, DEPTH = 16 };
-
-#define CHECK(condition)                                           \
-  do {                                                             \
-    if (!(condition)) {                                            \
-      fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition); \
-      abort();                                                     \
-    }                                                              \
-  } while (0)
+enum { SECTION = 24 * PAGE, LARGE_SECTION = 256 * PAGE, MEMORY = PAGE + LARGE_SECTION };
 
 /* ---- the input ------------------------------------------------------------------------------ */
 
 static const uint8_t *bytes;
-static size_t rest;
+size_t rest;
 
-static uint8_t byte(void) {
+uint8_t byte(void) {
   if (rest == 0) return 0;
   rest--;
   return *bytes++;
 }
 
 /* Numbers that checks are about, or any. */
-static uint64_t number(void) {
+uint64_t number(void) {
   static const uint64_t known[] = {0, 1, 2, 3, 4, 7, 8, 9, 15, 16, 17, 31, 32, 33, 64, 255, 256,
       257, 511, 512, 1023, 1024, 1025, 4095, 4096, 0x7fff, 0x8000, 0xffff, 0x10000, INT32_MAX,
       0x80000000, UINT32_MAX, 0x100000000, INT64_MAX, 0x8000000000000000, UINT64_MAX - 1,
@@ -60,8 +53,10 @@ struct peer {
 static uint8_t *memory;
 static struct peer peers[2];
 static uint64_t clock_now;
+static uint64_t section;
 static int depth;
-static void act(void);
+int is_real;
+unsigned honest_turns;
 
 static void raise_at(struct peer *peer) {
   if (!peer->armed) return;
@@ -86,23 +81,45 @@ static void ring_doorbell(void *context, uint32_t vector, uint32_t peer) {
   (void)context, (void)vector;
   if (peer < 2) raise_at(&peers[peer]);
 }
+/* The other side's turn; it may wait, too. */
+static void turn(struct peer *own) {
+  if (running && own->id == 0) checked(cellmate_backend_stop(running));
+  if (honest_turns == 0 && served && own->id == 1) {
+    if (rest > 0 && byte() < 224) honest_turns = 16;
+  }
+  if (honest_turns == 0 || own->id == 0 || !served) {
+    if (depth < 3) act();
+    return;
+  }
+  honest_turns--;
+  for (int count = 0; count < 4; count++) checked(cellmate_backend_step(served));
+}
 static int32_t wait_for(void *context, uint64_t deadline, int32_t wake) {
   struct peer *own = context;
   (void)wake;
-  /* The other side's turn; it may wait, too. */
-  if (depth < 3) act();
+  turn(own);
   if (own->events > 0) {
     own->events = 0;
     return CELLMATE_WAIT_EVENT;
   }
+  if (is_real) return CELLMATE_WAIT_INTERRUPTED;
   clock_now += 50 * 1000 * 1000;
   if (deadline != CELLMATE_FOREVER && deadline > clock_now && deadline - clock_now > 1000000000u)
     clock_now += 1000000000u;
   return deadline == CELLMATE_FOREVER ? CELLMATE_WAIT_INTERRUPTED : CELLMATE_WAIT_DEADLINE;
 }
+static uint64_t machine_time(void) {
+  struct timespec time;
+  clock_gettime(CLOCK_MONOTONIC, &time);
+  return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
+}
+uint64_t later(uint64_t span) {
+  if (is_real) return machine_time() + (span > 300000 ? 300000 : span);
+  return clock_now + span;
+}
 static uint64_t now(void *context) {
   (void)context;
-  return clock_now += 1000;
+  return is_real ? machine_time() : (clock_now += 1000);
 }
 static uint64_t dice(void *context) {
   (void)context;
@@ -110,7 +127,7 @@ static uint64_t dice(void *context) {
   return clock_now & 3;
 }
 
-static cellmate_platform platform(uint32_t id) {
+cellmate_platform platform(uint32_t id) {
   return (cellmate_platform){.size = sizeof(cellmate_platform),
                              .context = &peers[id],
                              .capabilities = CELLMATE_UNALIGNED_SAFE | CELLMATE_ONE_SHOT_INTERRUPTS,
@@ -118,7 +135,7 @@ static cellmate_platform platform(uint32_t id) {
                              .max_peers = 2,
                              .vector_count = 1,
                              .state_table_size = PAGE,
-                             .read_write_size = SECTION,
+                             .read_write_size = section,
                              .memory = memory,
                              .write_state = write_state,
                              .read_state = read_state,
@@ -132,11 +149,11 @@ static cellmate_platform platform(uint32_t id) {
 
 /* ---- a device by callbacks that misuses the interface ------------------------------------------ */
 
-static void *handles[SLOTS];
+void *handles[SLOTS];
 static uint64_t tickets[DEPTH];
 static unsigned ticket_count;
 
-static void *handle(void) {
+void *handle(void) {
   uint8_t choice = byte();
   if (choice < 240) return handles[choice % SLOTS];
   return choice < 248 ? (void *)(uintptr_t)number() : NULL;
@@ -164,20 +181,34 @@ static int64_t device_serve(void *context, const cellmate_request *request) {
   }
 }
 
+cellmate_device wrong_device(uint32_t id) {
+  static uint8_t zeroes[256];
+  return (cellmate_device){.size = sizeof(cellmate_device),
+                           .device_id = id,
+                           .queue_count = 2,
+                           .queue_size_max = 16,
+                           .chain_length_max = 4,
+                           .configuration = zeroes,
+                           .configuration_size = 16,
+                           .start = device_start,
+                           .stop = device_stop,
+                           .serve = device_serve};
+}
+
 /* ---- calls ----------------------------------------------------------------------------------- */
 
 static cellmate_buffer buffers[4];
 static uint8_t scratch[4096];
 
 /* A structure with the right size mostly. */
-static size_t size_of(size_t right) { return byte() < 230 ? right : (size_t)number() % 5000; }
+size_t size_of(size_t right) { return byte() < 230 ? right : (size_t)number() % 5000; }
 
-static int32_t checked(int32_t result) {
+int32_t checked(int32_t result) {
   CHECK(result >= CELLMATE_ERROR_GONE);
   return result;
 }
 
-static void keep(int32_t result, void *made) {
+void keep(int32_t result, void *made) {
   if (checked(result) != CELLMATE_OK) return;
   CHECK(made != NULL);
   unsigned at = byte() % SLOTS;
@@ -187,7 +218,7 @@ static void keep(int32_t result, void *made) {
 
 static void *all[4096];
 static unsigned all_count;
-static void *noted(void *made) {
+void *noted(void *made) {
   if (made && all_count < sizeof all / sizeof all[0]) all[all_count++] = made;
   return made;
 }
@@ -207,7 +238,7 @@ static void open_link(void) {
   if (lie > 230) given.vector_count = (uint32_t)number();
   if (lie > 240) given.capabilities = (uint32_t)number();
   /* Sizes have to be true: the memory is the caller's word. */
-  if (lie > 245) given.read_write_size = number() % (SECTION + 1);
+  if (lie > 245) given.read_write_size = number() % (section + 1);
   if (given.max_peers > 2) given.state_table_size = PAGE, given.max_peers = given.max_peers % 1024;
   cellmate_error error = {.size = size_of(sizeof error)};
   if (error.size > sizeof error) error.size = 0;
@@ -242,16 +273,7 @@ static void add(void) {
     checked(cellmate_backend_add(handle(), slot, texts[byte() % 5], NULL));
     return;
   }
-  cellmate_device device = {.size = sizeof device,
-                            .device_id = 42,
-                            .queue_count = 2,
-                            .queue_size_max = 16,
-                            .chain_length_max = 4,
-                            .configuration = scratch,
-                            .configuration_size = 16,
-                            .start = device_start,
-                            .stop = device_stop,
-                            .serve = device_serve};
+  cellmate_device device = wrong_device(42);
   if (choice > 200) device.queue_count = (uint32_t)number();
   if (choice > 210) device.queue_size_max = (uint32_t)number();
   if (choice > 220) device.chain_length_max = (uint32_t)number();
@@ -269,7 +291,7 @@ static void backend(uint8_t kind) {
   switch (kind % 10) {
     case 0: checked(cellmate_backend_start(own)); break;
     case 1: case 2: case 3: checked(cellmate_backend_step(own)); break;
-    case 4: checked(cellmate_backend_sleep(own, clock_now + number() % 1000000)); break;
+    case 4: checked(cellmate_backend_sleep(own, later(number() % 1000000))); break;
     case 5: checked(cellmate_backend_complete(own, byte() & 3,
                 byte() < 200 ? tickets[byte() % DEPTH] : number(), (uint32_t)number())); break;
     case 6: checked(cellmate_backend_wake(own)); break;
@@ -301,7 +323,7 @@ static void frontend(uint8_t kind) {
   if (count > 245) chains[0].readable_count = UINT32_MAX, chains[0].writable_count = 5;
   cellmate_completion done[4];
   switch (kind % 14) {
-    case 0: checked(cellmate_frontend_wait_link(own, clock_now + 1000000000)); break;
+    case 0: checked(cellmate_frontend_wait_link(own, later(1000000000))); break;
     case 1: checked(cellmate_frontend_step(own)); break;
     case 2: checked(cellmate_frontend_negotiate(own, slot, byte() < 240 ? 42 : (uint32_t)number(),
                 number(), count > 250 ? NULL : &value)); break;
@@ -328,7 +350,7 @@ static void frontend(uint8_t kind) {
     case 11: checked(cellmate_frontend_submit(own, byte() < 240 ? byte() & 3 : (uint32_t)number(),
                  chains, 1 + (count & 1))); break;
     case 12: checked(cellmate_frontend_take(own, byte() < 240 ? byte() & 3 : (uint32_t)number(), done, 4)); break;
-    default: checked(cellmate_frontend_sleep(own, clock_now + 1000000));
+    default: checked(cellmate_frontend_sleep(own, later(1000000)));
   }
 }
 
@@ -342,14 +364,14 @@ static void block(uint8_t kind) {
   cellmate_block_completion done[4];
   uint8_t count = byte();
   switch (kind % 7) {
-    case 0: checked(cellmate_block_connect(own, clock_now + 1000000000)); break;
+    case 0: checked(cellmate_block_connect(own, later(1000000000))); break;
     case 1: checked(cellmate_block_info(own, &facts)); break;
     case 2: checked(cellmate_block_allocate(own, count & 1, byte() < 200 ? 512 : number(),
                 &buffers[byte() & 3])); break;
     case 3: checked(cellmate_block_free(own, count & 1, &requests[0].data)); break;
     case 4: checked(cellmate_block_submit(own, requests, 1 + (count & 1))); break;
     case 5: checked(cellmate_block_take(own, done, 4)); break;
-    default: checked(cellmate_block_sleep(own, clock_now + 1000000));
+    default: checked(cellmate_block_sleep(own, later(1000000)));
   }
 }
 
@@ -365,7 +387,7 @@ static void raw(uint8_t kind) {
     case 3: checked(cellmate_link_ring(own, (uint32_t)number(), (uint32_t)number())); break;
     case 4: checked(cellmate_link_arm(own, byte() < 240 ? byte() & 1 : (int32_t)number())); break;
     case 5: checked(cellmate_link_is_armed(own)); break;
-    case 6: checked(cellmate_link_wait(own, clock_now + 1000000)); break;
+    case 6: checked(cellmate_link_wait(own, later(1000000))); break;
     default: checked(cellmate_link_wake(own));
   }
 }
@@ -412,12 +434,21 @@ static void shut(uint8_t kind) {
   }
 }
 
+/* Whether there are drivers and services, too: later inputs, so that older ones mean what they did. */
+static int is_wide;
+
 /* One call, as the bytes say. */
-static void act(void) {
+void act(void) {
   uint8_t kind = byte();
   if (rest == 0) return;
   depth++;
   uint8_t detail = byte();
+  if (is_wide && kind >= 96) {
+    if (kind < 192) drive(detail);
+    else serve(detail);
+    depth--;
+    return;
+  }
   switch (kind & 15) {
     case 0: open_link(); break;
     case 1: make(detail); break;
@@ -435,8 +466,8 @@ static void act(void) {
       /* fall through */
     case 14: {
       /* The peer's stores, most of them where blocks and rings are. */
-      size_t at = PAGE + ((size_t)byte() << 8 | byte()) * (detail & 1 ? 1 : 4) % SECTION;
-      for (unsigned count = 1 + (detail >> 5); count > 0 && at < MEMORY; count--) memory[at++] = byte();
+      size_t at = PAGE + ((size_t)byte() << 8 | byte()) * (detail & 1 ? 1 : 4) % section;
+      for (unsigned count = 1 + (detail >> 5); count > 0 && at < PAGE + section; count--) memory[at++] = byte();
       break;
     }
     default:
@@ -461,10 +492,7 @@ static void set_up(uint8_t choice) {
       cellmate_backend *made = NULL;
       CHECK(cellmate_backend_create(link, &made, NULL) == CELLMATE_OK);
       handles[0] = noted(made);
-      cellmate_device device = {.size = sizeof device, .device_id = 42, .queue_count = 2,
-                                .queue_size_max = 16, .chain_length_max = 4, .configuration = scratch,
-                                .configuration_size = 16, .start = device_start, .stop = device_stop,
-                                .serve = device_serve};
+      cellmate_device device = wrong_device(42);
       CHECK(cellmate_backend_add_device(made, 1, &device) == CELLMATE_OK);
       CHECK(cellmate_backend_add(made, 0, "block,file=d", NULL) == CELLMATE_OK);
       CHECK(cellmate_backend_start(made) == CELLMATE_OK);
@@ -488,7 +516,9 @@ static void close_all(void) {
     /* Exactly one kind is right, unless it was closed before. */
     int closed = (cellmate_link_close(own) == CELLMATE_OK) + (cellmate_backend_close(own) == CELLMATE_OK) +
                  (cellmate_frontend_close(own) == CELLMATE_OK) + (cellmate_block_close(own) == CELLMATE_OK) +
-                 (cellmate_registers_close(own) == CELLMATE_OK);
+                 (cellmate_registers_close(own) == CELLMATE_OK) +
+                 (cellmate_observer_close(own) == CELLMATE_OK) +
+                 (cellmate_driver_close(own) == CELLMATE_OK);
     CHECK(closed <= 1);
     CHECK(cellmate_link_close(own) == CELLMATE_ERROR_HANDLE);
     CHECK(cellmate_backend_wake(own) == CELLMATE_ERROR_HANDLE);
@@ -499,7 +529,7 @@ static void close_all(void) {
 }
 
 static void restart(void) {
-  memset(memory, 0, MEMORY);
+  memset(memory, 0, PAGE + section);
   memset(handles, 0, sizeof handles);
   memset(tickets, 0, sizeof tickets);
   memset(buffers, 0, sizeof buffers);
@@ -508,14 +538,43 @@ static void restart(void) {
   clock_now = 1000000000;
   ticket_count = 0;
   depth = 0;
+  served = driven = running = NULL;
+  honest_turns = 0;
+  restart_service();
+}
+
+static unsigned open_descriptors(void) {
+  DIR *folder = opendir("/proc/self/fd");
+  CHECK(folder != NULL);
+  unsigned count = 0;
+  while (readdir(folder)) count++;
+  closedir(folder);
+  return count;
 }
 
 static void play_calls(void) {
+  static unsigned runs;
   uint8_t choice = byte();
+  is_wide = choice >= 128;
+  is_real = choice >= 224;
+  section = is_wide ? LARGE_SECTION : SECTION;
+  int is_counted = is_wide && !is_real && runs++ % 16 == 0;
+  unsigned before = is_counted ? open_descriptors() : 0;
   restart();
-  if (choice & 1) set_up(choice);
+  if (is_wide) {
+    set_up_service(choice);
+  } else if (choice & 1) {
+    set_up(choice);
+  }
   for (int count = 0; count < 400 && rest > 0; count++) act();
   close_all();
+  restart_service();
+  /* Each descriptor is closed with its handle; threads that serve may still close, or take, what an
+   * earlier input left them. */
+  for (int count = 0; is_counted && open_descriptors() > before; count++) {
+    CHECK(count < 2000);
+    usleep(1000);
+  }
 }
 
 /* ---- texts ----------------------------------------------------------------------------------- */
@@ -531,6 +590,8 @@ static void play_text(const uint8_t *data, size_t size) {
   cellmate_observer *observer = NULL;
   cellmate_backend *made = NULL;
   int32_t result;
+  is_real = is_wide = 0;
+  section = SECTION;
   restart();
   switch (data[0] & 3) {
     case 0:
@@ -588,6 +649,7 @@ static void prepare(void) {
   atexit(clean);
   if (is_text && getuid() == 0)
     CHECK(chown(folder, 65534, 65534) == 0 && setgid(65534) == 0 && setuid(65534) == 0);
+  if (!is_text) prepare_service();
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a service with a loop of its own needs: facts, numbers, waiting together, ending in order,
  * and a socket for a VMM. */
+#include <pthread.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -39,7 +41,43 @@ static void specifications(void) {
   SAME(cellmate_device_compare("block,file=x,readonly", "block,file=x"), CELLMATE_EXCLUDES);
 }
 
+/* Every caller has a place of its own, whoever else looks for one at the same time. */
+enum { CALLERS = 8, PLACES = 32 };
+static int hangup_events[PLACES];
+
+static void *watch_hangups(void *context) {
+  int *events = context;
+  for (int index = 0; index < PLACES / CALLERS; index++)
+    SAME(cellmate_watch_hangups(events[index], 1), CELLMATE_OK);
+  return NULL;
+}
+
+static void hangups(void) {
+  SAME(cellmate_watch_hangups(-1, 1), CELLMATE_ERROR_ARGUMENT);
+  SAME(cellmate_watch_hangups(INT32_MAX, 1), CELLMATE_ERROR_ARGUMENT);
+  SAME(cellmate_watch_hangups(INT32_MAX, 0), CELLMATE_OK);
+  SAME(cellmate_watch_hangups(0, 2), CELLMATE_ERROR_ARGUMENT);
+  pthread_t callers[CALLERS];
+  for (int index = 0; index < PLACES; index++) hangup_events[index] = eventfd(0, EFD_CLOEXEC);
+  for (int index = 0; index < CALLERS; index++)
+    pthread_create(
+        &callers[index], NULL, watch_hangups, &hangup_events[index * (PLACES / CALLERS)]);
+  for (int index = 0; index < CALLERS; index++) pthread_join(callers[index], NULL);
+  SAME(cellmate_watch_hangups(hangup_events[0], 1), CELLMATE_ERROR_FULL);
+  uint32_t before = cellmate_hangups();
+  SAME(raise(SIGHUP), 0);
+  SAME(cellmate_hangups(), before + 1);
+  for (int index = 0; index < PLACES; index++) {
+    uint64_t count = 0;
+    SAME(read(hangup_events[index], &count, sizeof count), sizeof count);
+    SAME(count, 1);
+    SAME(cellmate_watch_hangups(hangup_events[index], 0), CELLMATE_OK);
+    close(hangup_events[index]);
+  }
+}
+
 static void process(void) {
+  hangups();
   cellmate_keeper keeper = {.size = 3};
   SAME(cellmate_set_keeper(&keeper), CELLMATE_ERROR_SIZE);
   keeper.size = sizeof keeper;

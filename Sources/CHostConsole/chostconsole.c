@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -277,7 +278,8 @@ void chc_watch_size(int event_fd) {
 }
 
 enum { CHC_HANGUP_EVENTS = 32 };
-static volatile sig_atomic_t chc_hangup_events[CHC_HANGUP_EVENTS];  // A descriptor + 1, 0 for none.
+// A descriptor + 1, 0 for none: threads take places at the same time, and the handler reads them.
+static _Atomic int chc_hangup_events[CHC_HANGUP_EVENTS];
 static _Atomic unsigned chc_hangup_count;
 
 static void chc_on_hangup(int number) {
@@ -286,17 +288,18 @@ static void chc_on_hangup(int number) {
   uint64_t one = 1;
   atomic_fetch_add(&chc_hangup_count, 1);
   for (int i = 0; i < CHC_HANGUP_EVENTS; i++) {
-    int fd = chc_hangup_events[i] - 1;
+    int fd = atomic_load(&chc_hangup_events[i]) - 1;
     if (fd >= 0 && write(fd, &one, sizeof one) < 0) {}
   }
   errno = saved;
 }
 
-// Called while a process opens its devices, from one thread.
 long chc_watch_hangup(int event_fd) {
+  // Also what could not be written down: a negative number, or the largest one.
+  if (fcntl(event_fd, F_GETFD) < 0) return -errno;
   for (int i = 0; i < CHC_HANGUP_EVENTS; i++) {
-    if (chc_hangup_events[i] != 0) continue;
-    chc_hangup_events[i] = event_fd + 1;
+    int none = 0;
+    if (!atomic_compare_exchange_strong(&chc_hangup_events[i], &none, event_fd + 1)) continue;
     struct sigaction a;
     memset(&a, 0, sizeof a);
     a.sa_handler = chc_on_hangup;
@@ -304,11 +307,13 @@ long chc_watch_hangup(int event_fd) {
     chc_unblock(SIGHUP);
     CHC_CALL(sigaction(SIGHUP, &a, NULL));
   }
-  return -ENOSPC;
+  return -EUSERS;
 }
 void chc_unwatch_hangup(int event_fd) {
+  if (event_fd < 0 || event_fd == INT_MAX) return;
   for (int i = 0; i < CHC_HANGUP_EVENTS; i++) {
-    if (chc_hangup_events[i] == event_fd + 1) chc_hangup_events[i] = 0;
+    int own = event_fd + 1;
+    atomic_compare_exchange_strong(&chc_hangup_events[i], &own, 0);
   }
 }
 unsigned chc_hangups(void) { return atomic_load(&chc_hangup_count); }

@@ -270,14 +270,15 @@ public func cellmate_device_compare(
 /// Stated in `cellmate.h`.
 @c @implementation
 public func cellmate_watch_hangups(_ event_descriptor: Int32, _ on: Int32) -> cellmate_result {
-  guard on != 0 else {
+  guard on == 0 || on == 1 else { return Code.argument }
+  guard on == 1 else {
     HangupSignal.unwatch(event_descriptor)
     return Code.ok
   }
   do throws(SystemError) {
     try HangupSignal.watch(event_descriptor)
     return Code.ok
-  } catch { return Code.full }
+  } catch { return error.code == SystemError.notOpen ? Code.argument : Code.full }
 }
 
 /// Stated in `cellmate.h`.

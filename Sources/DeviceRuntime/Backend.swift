@@ -277,6 +277,8 @@ public struct Backend<P: Platform & ~Copyable, Device: DeviceModel & ~Copyable>:
   /// in it: they end the wait through the platform's local wake-up, which latches.
   private mutating func hasWork() -> Bool {
     if step() == .busy { return true }
+    // What a leaving back-end does not take is no work: it sleeps until what it has is done.
+    guard !isLeaving else { return false }
     for index in 0..<slots.count where slots.isOccupied(index) && slots[index].isRunning {
       for queue in 0..<slots[index].queues.count where slots[index].queues.isOccupied(queue) {
         if slots[index].queues[queue].hasPending(), slots[index].device.canServe(queue: queue) {

@@ -26,6 +26,8 @@ extension SystemError {
   public static var interrupted: Int32 { 4 }
   /// EIO: the medium failed.
   public static var inputOutput: Int32 { 5 }
+  /// EBADF: no open descriptor.
+  public static var notOpen: Int32 { 9 }
   /// EAGAIN: not now.
   public static var tryAgain: Int32 { 11 }
   /// EACCES: no permission.

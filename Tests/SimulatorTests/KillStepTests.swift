@@ -96,6 +96,11 @@ import VirtioBlock
       guard hasEnded else { throw KillFailure(description: "the back-end does not end") }
       if KillStepTests.wasKilled(last) {
         lock.withLock { deaths += 1 }
+      } else if last.terminationReason == .uncaughtSignal, last !== first {
+        // Started a moment ago: SIGTERM found no handler yet, and nothing that had to end.
+        guard last.terminationStatus == SIGTERM else {
+          throw KillFailure(description: "the back-end dies of signal \(last.terminationStatus)")
+        }
       } else if last.terminationStatus != 0 {
         throw KillFailure(description: "the back-end ends with \(last.terminationStatus)")
       }

@@ -12,13 +12,10 @@ class KillStory {
 
   let server: RunningServer
   let link: String
-  /// How the failure starts.
-  private let name: String
   /// Front-ends that were started, the last one included.
   private(set) var lives = 0
 
-  required init(_ name: String, placement: String) throws {
-    self.name = name
+  required init(placement: String) throws {
     server = try RunningServer {
       $0.outputSize = 2 << 20
       $0.readWriteSize = 2 << 20
@@ -26,12 +23,12 @@ class KillStory {
     link = "sim:\(server.path),placement=\(placement)"
   }
 
-  static func make(_ device: Device, _ name: String, placement: String) throws -> KillStory {
+  static func make(_ device: Device, placement: String) throws -> KillStory {
     switch device {
-    case .block: try BlockStory(name, placement: placement)
-    case .console: try ConsoleStory(name, placement: placement)
-    case .entropy: try EntropyStory(name, placement: placement)
-    case .network: try NetworkStory(name, placement: placement)
+    case .block: try BlockStory(placement: placement)
+    case .console: try ConsoleStory(placement: placement)
+    case .entropy: try EntropyStory(placement: placement)
+    case .network: try NetworkStory(placement: placement)
     }
   }
 
@@ -46,7 +43,7 @@ class KillStory {
   /// When nobody runs any more.
   func check() throws {}
 
-  func fail(_ text: String) -> KillFailure { KillFailure(description: "\(name): \(text)") }
+  func fail(_ text: String) -> KillFailure { KillFailure(description: text) }
 
   private func nextLife(step: Int?) throws -> Bool {
     lives += 1

@@ -11,15 +11,13 @@ import Testing
   static func play(_ device: KillStory.Device, _ side: Side, step: Int) throws -> Bool {
     let placement = step % 3 == 0 ? "shared" : "output"
     let name = "\(device.rawValue), \(side.rawValue), step \(step), \(placement)"
-    let story = try KillStory.make(device, name, placement: placement)
     do {
+      let story = try KillStory.make(device, placement: placement)
       switch side {
       case .backEnd: return try story.killBackEnd(step: step)
       case .frontEnd: return try story.killFrontEnd(step: step)
       }
-    } catch let failure as KillFailure {
-      throw failure
-    } catch { throw story.fail("\(error)") }
+    } catch { throw KillFailure(description: "\(name): \(error)") }
   }
 
   /// In start-up, in a transfer, after a reset; with other steps in every device.

@@ -63,6 +63,19 @@ extension Pair {
     #expect(pair.signs == before)
   }
 
+  /// Found by the fuzzer of the C interface: a chain that came while requests were waited for kept
+  /// a back-end awake until its deadline.
+  @Test(arguments: HandshakeTests.placements)
+  func aLeavingBackEndSleepsThoughChainsWait(placement: Placement) throws {
+    var pair = try Pair(placement)
+    _ = pair.bringUp()
+    pair.backend.quiesce()
+    #expect(pair.readOneSector(1) == 0xff)
+    while pair.backend.step() == .busy {}
+    let maySleep = pair.backend.prepareToSleep()
+    #expect(maySleep)
+  }
+
   /// One queue alone, by QueueReset or by QueueReady (4.2.2.1).
   @Test(arguments: HandshakeTests.placements, [false, true])
   func aStoppedQueueIsLeftAloneAndComesBackAnew(placement: Placement, byReset: Bool) throws {

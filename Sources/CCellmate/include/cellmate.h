@@ -134,7 +134,8 @@ cellmate_result cellmate_set_keeper(const cellmate_keeper *keeper);
 
 /* SIGHUP: the first log file behind a console takes the signal over, and opens its path anew at
  * each. A program that wants to hear of it as well has an eventfd signalled, instead of a handler
- * of its own; on: 1 begins, 0 ends. CELLMATE_ERROR_FULL: too many do. */
+ * of its own; on: 1 begins, 0 ends. Any thread. CELLMATE_ERROR_ARGUMENT: the descriptor is not open;
+ * CELLMATE_ERROR_FULL: too many do. */
 cellmate_result cellmate_watch_hangups(int32_t event_descriptor, int32_t on);
 /* How often SIGHUP has come since it was first watched; wraps. Any thread. */
 uint32_t cellmate_hangups(void);
