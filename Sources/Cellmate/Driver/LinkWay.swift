@@ -52,7 +52,7 @@ struct LinkWay: ~Copyable {
   ) -> WayError {
     if case .linkLost = error { return .lost }
     // Rounded: some of the patience is spent on the way here.
-    let patience = (deadline - min(deadline, start)) / 500_000 / 2
+    let patience = ((deadline - min(deadline, start)) / 500_000 + 1) / 2
     return .failed(
       Self.explain(error, frontend.link.reason, patience: patience, wanting: kind))
   }

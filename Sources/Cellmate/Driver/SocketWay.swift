@@ -180,6 +180,8 @@ struct SocketWay: ~Copyable {
   }
 
   mutating func waitForBackend(until deadline: UInt64) throws(FaceError) {
+    // What was counted on it stays, and a back-end has one front-end at a time.
+    hangUp()
     // A back-end that takes connections and ends them is not asked all the time.
     if failures > 0 { try pause(2_000_000 << UInt64(min(failures, 6)), until: deadline) }
     failures &+= 1
