@@ -288,10 +288,11 @@ public struct BlockTool: Sendable {
         "the device offers no \(action)"
           + (isDiscard ? "; its storage cannot be given back" : "; write zeroes from a file"))
     }
-    let grain = isDiscard ? max(1, Self.bytes(client.facts.discard_alignment)) : 512
-    var size = given.has("size") ? UInt64(size) : Self.stride
-    size = min(size, limit)
-    if size > grain { size -= size % grain }
+    var size = min(given.has("size") ? UInt64(size) : Self.stride, limit)
+    var grain = isDiscard ? max(512, Self.bytes(client.facts.discard_alignment)) : 512
+    // Smaller requests than that cannot all begin where the device likes it.
+    if grain > size { grain = 512 }
+    size -= size % grain
     var bar = ProgressBar(total: range.count64, isShown: showsProgress)
     var flushed = FlushedRange(range)
     try flushed.write(
