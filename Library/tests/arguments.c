@@ -163,6 +163,11 @@ static void backends(void) {
   cellmate_device bad = device;
   bad.size = 3;
   SAME(cellmate_backend_add_device(backend, 1, &bad), CELLMATE_ERROR_SIZE);
+  /* Half of a member, and less than the first version had. */
+  bad.size = offsetof(cellmate_device, cancel) + 4;
+  SAME(cellmate_backend_add_device(backend, 1, &bad), CELLMATE_ERROR_SIZE);
+  bad.size = offsetof(cellmate_device, serve);
+  SAME(cellmate_backend_add_device(backend, 1, &bad), CELLMATE_ERROR_SIZE);
   bad = device;
   bad.queue_count = 33;
   SAME(cellmate_backend_add_device(backend, 1, &bad), CELLMATE_ERROR_ARGUMENT);
@@ -180,6 +185,21 @@ static void backends(void) {
   SAME(cellmate_backend_complete(backend, 1, 77, 0), CELLMATE_ERROR_ARGUMENT);
   SAME(cellmate_backend_complete(backend, 0, 0, 0), CELLMATE_ERROR_ARGUMENT);
   SAME(cellmate_backend_complete(backend, 99, 0, 0), CELLMATE_ERROR_ARGUMENT);
+  /* A caller that was built before there was a cancel: nothing lies behind what it has. */
+  cellmate_device *older = malloc(offsetof(cellmate_device, cancel));
+  memcpy(older, &device, offsetof(cellmate_device, cancel));
+  older->size = offsetof(cellmate_device, cancel);
+  SAME(cellmate_backend_add_device(backend, 3, older), CELLMATE_OK);
+  free(older);
+  /* One that will be built later, and asks for nothing that is not known here. */
+  struct {
+    cellmate_device known;
+    void *more;
+  } newer = {.known = device};
+  newer.known.size = sizeof newer;
+  SAME(cellmate_backend_add_device(backend, 4, &newer.known), CELLMATE_OK);
+  newer.more = &newer;
+  SAME(cellmate_backend_add_device(backend, 5, &newer.known), CELLMATE_ERROR_SIZE);
   SAME(cellmate_backend_start(backend), CELLMATE_OK);
   SAME(cellmate_backend_start(backend), CELLMATE_ERROR_ORDER);
   SAME(cellmate_backend_add(backend, 2, "entropy", &error), CELLMATE_ERROR_ORDER);
@@ -192,7 +212,7 @@ static void backends(void) {
   SAME(cellmate_backend_is_up(backend), 0);
   SAME(cellmate_backend_sleep(backend, now() + 1000000), CELLMATE_WAIT_DEADLINE);
   SAME(cellmate_backend_wake(backend), CELLMATE_OK);
-  SAME(cellmate_backend_sleep(backend, now() + 5000000000u), CELLMATE_WAIT_EVENT);
+  SAME(cellmate_backend_sleep(backend, now() + 60000000000u), CELLMATE_WAIT_EVENT);
   SAME(cellmate_backend_close(backend), CELLMATE_OK);
   SAME(cellmate_backend_close(backend), CELLMATE_ERROR_HANDLE);
   SAME(cellmate_backend_wake(backend), CELLMATE_ERROR_HANDLE);

@@ -50,7 +50,7 @@ static void run(cellmate_block *block, uint32_t type, uint32_t salt, struct side
   int busy[DEPTH] = {0};
   uint32_t direction = type == CELLMATE_BLOCK_READ;
   uint32_t next = 0, done = 0;
-  uint64_t limit = now() + 30ull * SECOND;
+  uint64_t limit = now() + 60ull * SECOND;
   for (int slot = 0; slot < DEPTH; slot++)
     SAME(cellmate_block_allocate(block, (int32_t)direction, UNIT, &buffers[slot]), CELLMATE_OK);
   while (done < UNITS && now() < limit) {
@@ -119,6 +119,37 @@ static void wrong(cellmate_block *block) {
   SAME(cellmate_block_free(block, 0, &buffer), CELLMATE_ERROR_ARGUMENT);
 }
 
+/* Callers that were built before and after this library. */
+static void sizes(cellmate_block *block) {
+  cellmate_block_facts older = {.size = offsetof(cellmate_block_facts, discard_max),
+                                .discard_max = 77,
+                                .write_zeroes_may_unmap = 78};
+  SAME(cellmate_block_info(block, &older), CELLMATE_OK);
+  SAME(older.size, offsetof(cellmate_block_facts, discard_max));
+  SAME(older.capacity, (uint64_t)UNITS * UNIT / 512);
+  SAME(older.is_writeback, 1);
+  SAME(older.discard_max, 77);
+  SAME(older.write_zeroes_may_unmap, 78);
+  older.size -= 8;
+  SAME(cellmate_block_info(block, &older), CELLMATE_ERROR_SIZE);
+  struct {
+    cellmate_block_facts known;
+    uint64_t more;
+  } newer = {.known.size = sizeof newer, .more = 79};
+  SAME(cellmate_block_info(block, &newer.known), CELLMATE_OK);
+  TRUE(newer.known.discard_max > 0);
+  SAME(newer.more, 79);
+  struct {
+    cellmate_error known;
+    uint64_t more;
+  } error = {.known.size = sizeof error, .more = 80};
+  cellmate_link *link = NULL;
+  SAME(cellmate_link_open("rubbish:", CELLMATE_FRONT_END, &link, &error.known),
+       CELLMATE_ERROR_TEXT);
+  TRUE(strstr(error.known.text, "rubbish") != NULL);
+  SAME(error.more, 80);
+}
+
 void test_block(const char *image) {
   struct side side = {.machine = machine_make(), .image = image};
   cellmate_platform platform = machine_platform(side.machine, 1);
@@ -134,12 +165,13 @@ void test_block(const char *image) {
   SAME(cellmate_block_create(link, 0, DEPTH, &block, NULL), CELLMATE_OK);
   cellmate_block_facts facts = {.size = sizeof facts};
   SAME(cellmate_block_info(block, &facts), CELLMATE_ERROR_LINK);
-  SAME(cellmate_block_connect(block, now() + 10ull * SECOND), CELLMATE_OK);
+  SAME(cellmate_block_connect(block, now() + 60ull * SECOND), CELLMATE_OK);
   SAME(cellmate_block_info(block, &facts), CELLMATE_OK);
   SAME(facts.capacity, (uint64_t)UNITS * UNIT / 512);
   SAME(facts.is_read_only, 0);
   SAME(facts.is_writeback, 1);
   SAME(facts.queue_count, 1);
+  sizes(block);
   uint64_t time = 0;
   SAME(cellmate_block_time_access(block, NULL), CELLMATE_ERROR_ARGUMENT);
   SAME(cellmate_block_time_access(block, &time), CELLMATE_ERROR_REFUSED);

@@ -112,31 +112,38 @@ void ch_close(const void *handle) {
 
 enum { LARGEST = 4096 };  // bytes of a structure: a size beyond it is garbage
 
-int32_t ch_input(const void *in, void *out, size_t size) {
-  if (!in) return CELLMATE_ERROR_ARGUMENT;
-  size_t given;
-  memcpy(&given, in, sizeof given);
-  if (given < size || given > LARGEST) return CELLMATE_ERROR_SIZE;
-  for (size_t at = size; at < given; at++)
-    if (((const char *)in)[at]) return CELLMATE_ERROR_SIZE;
-  memcpy(out, in, size);
+static size_t size_of(const void *structure) {
+  size_t size;
+  memcpy(&size, structure, sizeof size);
+  return size;
+}
+
+int32_t ch_can_output(const void *out, size_t least) {
+  if (!out) return CELLMATE_ERROR_ARGUMENT;
+  size_t given = size_of(out);
+  // No structure ends elsewhere: half of a pointer is never copied.
+  if (given < least || given > LARGEST || given % sizeof given) return CELLMATE_ERROR_SIZE;
   return CELLMATE_OK;
 }
 
-int32_t ch_can_output(const void *out, size_t size) {
-  if (!out) return CELLMATE_ERROR_ARGUMENT;
-  size_t given;
-  memcpy(&given, out, sizeof given);
-  return given < size || given > LARGEST ? CELLMATE_ERROR_SIZE : CELLMATE_OK;
+int32_t ch_input(const void *in, void *out, size_t least, size_t size) {
+  int32_t result = ch_can_output(in, least);
+  if (result != CELLMATE_OK) return result;
+  size_t given = size_of(in);
+  for (size_t at = size; at < given; at++)
+    if (((const char *)in)[at]) return CELLMATE_ERROR_SIZE;
+  memcpy(out, in, given < size ? given : size);
+  return CELLMATE_OK;
 }
 
 void ch_output(void *out, const void *in, size_t size) {
-  memcpy((char *)out + sizeof(size_t), (const char *)in + sizeof(size_t), size - sizeof(size_t));
+  size_t given = size_of(out), word = sizeof given;
+  memcpy((char *)out + word, (const char *)in + word, (given < size ? given : size) - word);
 }
 
 void ch_error(void *error, int32_t result, const char *text, size_t length) {
   cellmate_error *out = error;
-  if (!out || out->size != sizeof *out) return;
+  if (ch_can_output(error, sizeof *out) != CELLMATE_OK) return;
   out->result = result;
   size_t room = sizeof out->text - 1;
   size_t count = length < room ? length : room - 3;

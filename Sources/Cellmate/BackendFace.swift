@@ -100,7 +100,8 @@ public func cellmate_backend_add_device(
   _ backend: OpaquePointer?, _ slot: UInt32, _ device: UnsafePointer<cellmate_device>?
 ) -> cellmate_result {
   var given = unsafe cellmate_device()
-  let result = unsafe ch_input(device, &given, MemoryLayout<cellmate_device>.size)
+  let result = unsafe ch_input(
+    device, &given, Int(CH_LEAST_DEVICE), MemoryLayout<cellmate_device>.size)
   guard result == Code.ok else { return result }
   let size = unsafe CallbackDevice.memorySize(given) + (2 << 20)
   return unsafe BackendObject.with(backend) { object throws(FaceError) in

@@ -40,7 +40,7 @@ public func cellmate_block_info(
   unsafe DriverObject.run(block) { object throws(FaceError) in
     try object.requireBlock()
     let size = MemoryLayout<cellmate_block_facts>.size
-    let result = unsafe ch_can_output(facts, size)
+    let result = unsafe ch_can_output(facts, Int(CH_LEAST_BLOCK_FACTS))
     try require(result == Code.ok, result)
     guard let facts = unsafe facts else { throw FaceError(Code.argument) }
     try object.requireRunning()

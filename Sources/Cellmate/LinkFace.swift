@@ -70,7 +70,8 @@ public func cellmate_link_open_platform(
     placement >= 0, placement <= 2
   else { return Code.argument }
   var given = unsafe cellmate_platform()
-  let result = unsafe ch_input(platform, &given, MemoryLayout<cellmate_platform>.size)
+  let size = unsafe MemoryLayout<cellmate_platform>.size
+  let result = unsafe ch_input(platform, &given, size, size)
   guard result == Code.ok else { return result }
   do throws(FaceError) {
     unsafe link.pointee = try unsafe callbackLink(

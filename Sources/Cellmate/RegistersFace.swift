@@ -16,7 +16,8 @@ public func cellmate_registers_create(
   _ identity: UnsafePointer<cellmate_identity>?, _ registers: UnsafeMutablePointer<OpaquePointer?>?
 ) -> cellmate_result {
   var given = cellmate_identity()
-  let result = unsafe ch_input(identity, &given, MemoryLayout<cellmate_identity>.size)
+  let size = MemoryLayout<cellmate_identity>.size
+  let result = unsafe ch_input(identity, &given, size, size)
   guard result == Code.ok else { return result }
   guard let registers = unsafe registers, given.queue_count >= 1,
     given.queue_count <= UInt32(DeviceLimits.queues), let size = QueueSize(given.queue_size_max),

@@ -117,7 +117,8 @@ public func cellmate_set_keeper(_ keeper: UnsafePointer<cellmate_keeper>?) -> ce
     return Code.ok
   }
   var given = unsafe cellmate_keeper()
-  let result = unsafe ch_input(keeper, &given, MemoryLayout<cellmate_keeper>.size)
+  let size = unsafe MemoryLayout<cellmate_keeper>.size
+  let result = unsafe ch_input(keeper, &given, size, size)
   if result == Code.ok { unsafe ch_set_keeper(&given) }
   return result
 }

@@ -25,9 +25,12 @@
  * segment of a request is yours from cellmate_device.serve until the request is completed, not
  * longer.
  *
- * Structures. The first member of each structure that crosses the interface is its size, set by
- * the caller to sizeof. A newer library reads only what an older caller has, and fills only that.
- * Members that this library does not know have to be zero: CELLMATE_ERROR_SIZE.
+ * Structures. The first member of a structure is its size, set by the caller to sizeof. A newer
+ * library reads only what an older caller has, takes the rest for zero, and fills only that; less
+ * than the structure had when it was new is CELLMATE_ERROR_SIZE, and a cellmate_error is then left
+ * alone. Members that this library does not know have to be zero where it reads
+ * (CELLMATE_ERROR_SIZE), and stay as they are where it fills. Structures that come by the array,
+ * within others or to callbacks have no size, and stay as they are.
  *
  * Time is CLOCK_MONOTONIC in nanoseconds; a deadline of CELLMATE_FOREVER never passes.
  *
@@ -782,10 +785,12 @@ cellmate_result cellmate_console_write(
     cellmate_driver *driver, const void *bytes, size_t length);
 
 /* Writes bytes one after the other into the emergency register, for what has to be said when nothing
- * works: it needs no set-up and no queue, only a back-end, which is waited for (VIRTIO 1.4, 5.3.4).
- * They come out at port 0, or are dropped. Any time, connected or not; returns how many were
+ * works: it needs no set-up and no queue, only a back-end (VIRTIO 1.4, 5.3.4). That is waited for
+ * on a link, and has to be there on a socket (CELLMATE_ERROR_TEXT), where memory is allocated. The
+ * bytes come out at port 0, or are dropped. Any time, connected or not; returns how many were
  * written. CELLMATE_ERROR_REFUSED: the console has no such register, or the socket's back-end does
- * not let its configuration be written. CELLMATE_ERROR_LINK: connect, or call again. */
+ * not let its configuration be written. CELLMATE_ERROR_LINK: connect, or call again; after this and
+ * every other error nobody knows how many were written. */
 cellmate_result cellmate_console_emergency(
     cellmate_driver *driver, const void *bytes, size_t length, uint64_t deadline);
 

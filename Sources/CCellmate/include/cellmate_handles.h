@@ -7,6 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "cellmate.h"
+
 enum { CH_ENTRIES = 1024 };
 
 // A new handle of a kind (1 to 255) that stands for object and belongs to the calling thread; NULL
@@ -28,11 +30,18 @@ void ch_close(const void *_Nonnull handle);
 
 // ---- structures and memory -----------------------------------------------------------------------
 
-// Copies a structure of the caller's, whose first word is its size, to out; a result of cellmate.h.
-int32_t ch_input(const void *_Nullable in, void *_Nonnull out, size_t size);
-// Whether the caller's structure has room for this library's members.
-int32_t ch_can_output(const void *_Nullable out, size_t size);
-// Copies all but the size word.
+// The size of a structure in the first version that had it, where it has grown since: what callers
+// that were built then give.
+enum {
+  CH_LEAST_DEVICE = offsetof(cellmate_device, cancel),
+  CH_LEAST_BLOCK_FACTS = offsetof(cellmate_block_facts, discard_max)
+};
+// Copies a structure of the caller's, whose first word is its size, to out, which has size zeroes;
+// a result of cellmate.h. least: bytes that every caller has.
+int32_t ch_input(const void *_Nullable in, void *_Nonnull out, size_t least, size_t size);
+// Whether the caller's structure has the members that every caller has.
+int32_t ch_can_output(const void *_Nullable out, size_t least);
+// Copies all but the size word, as far as the caller's structure reaches.
 void ch_output(void *_Nonnull out, const void *_Nonnull in, size_t size);
 // Writes a result and its text, if the caller wants them; a text that is too long ends in "...".
 void ch_error(void *_Nullable error, int32_t result, const char *_Nonnull text, size_t length);
@@ -44,7 +53,6 @@ void ch_text(char *_Nonnull out, size_t room, const char *_Nonnull text, size_t 
 
 // ---- hooks ---------------------------------------------------------------------------------------
 
-struct cellmate_keeper;
 void ch_set_log(
     void (*_Nullable log)(void *_Nullable context, const char *_Nullable line),
     void *_Nullable context);
