@@ -69,6 +69,12 @@ static void mirror_stop(void *context) {
         mirror->tickets[mirror->first++ % KEPT], 0));
 }
 
+/* Mostly as it should be; or nothing, so that the queue's end waits. */
+static void mirror_cancel(void *context, uint32_t queue) {
+  CHECK(queue < 2);
+  if (queue == 0 && (honest_turns > 0 || byte() < 200)) mirror_stop(context);
+}
+
 cellmate_device mirror_device(cellmate_backend *backend, uint32_t slot, uint32_t id) {
   static const uint8_t configuration[16] = {2, 0, 0, 0, 0, 9};
   struct mirror *mirror = &mirrors[slot & 7];
@@ -81,11 +87,13 @@ cellmate_device mirror_device(cellmate_backend *backend, uint32_t slot, uint32_t
                            .queue_count = 2,
                            .queue_size_max = 64,
                            .chain_length_max = 4,
-                           .features = id == 1 ? 1u << 5 : 0,
+                           /* An address; an emergency register, which cannot be written. */
+                           .features = id == 1 ? 1u << 5 : 1u << 2,
                            .configuration = configuration,
                            .configuration_size = sizeof configuration,
                            .stop = mirror_stop,
-                           .serve = mirror_serve};
+                           .serve = mirror_serve,
+                           .cancel = mirror_cancel};
 }
 
 /* ---- making drivers --------------------------------------------------------------------------- */
@@ -215,7 +223,9 @@ static void stream(void *own, uint8_t kind) {
     case 0: result = cellmate_entropy_read(own, place, length); break;
     case 1:
       if (length > 0) memset(data, kind, length);
-      result = cellmate_console_write(own, place, length);
+      /* The register takes one byte after the other. */
+      result = kind < 192 ? cellmate_console_write(own, place, length)
+                          : cellmate_console_emergency(own, place, length, later(number() % 1000000));
       break;
     case 2: result = cellmate_console_read(own, place, length); break;
     default:

@@ -164,6 +164,11 @@ static void device_stop(void *context) {
   (void)context;
   if (depth < 3) act();
 }
+static void device_cancel(void *context, uint32_t queue) {
+  (void)context;
+  CHECK(queue < 32);
+  if (depth < 3) act();
+}
 static int64_t device_serve(void *context, const cellmate_request *request) {
   (void)context;
   uint32_t sum = 0;
@@ -192,7 +197,8 @@ cellmate_device wrong_device(uint32_t id) {
                            .configuration_size = 16,
                            .start = device_start,
                            .stop = device_stop,
-                           .serve = device_serve};
+                           .serve = device_serve,
+                           .cancel = device_cancel};
 }
 
 /* ---- calls ----------------------------------------------------------------------------------- */
