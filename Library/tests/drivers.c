@@ -145,10 +145,10 @@ static void entropy(struct side *side) {
   SAME(cellmate_link_close(link), CELLMATE_ERROR_HANDLE);
   SAME(cellmate_entropy_read(driver, bytes, sizeof bytes), CELLMATE_ERROR_LINK);
   SAME(cellmate_driver_sleep(driver, CELLMATE_FOREVER, 0), CELLMATE_WAIT_EVENT);
-  SAME(cellmate_driver_connect(driver, now() + 10ull * SECOND), CELLMATE_OK);
+  SAME(cellmate_driver_connect(driver, now() + 60ull * SECOND), CELLMATE_OK);
   SAME(cellmate_entropy_read(driver, NULL, 1), CELLMATE_ERROR_ARGUMENT);
   size_t count = 0;
-  for (uint64_t limit = now() + 10ull * SECOND; count < sizeof bytes && now() < limit;) {
+  for (uint64_t limit = now() + 60ull * SECOND; count < sizeof bytes && now() < limit;) {
     int got = cellmate_entropy_read(driver, bytes + count, sizeof bytes - count);
     TRUE(got >= 0);
     if (got < 0) break;
@@ -193,7 +193,7 @@ static void entropy(struct side *side) {
 static void echo(cellmate_driver *driver, const char *words) {
   char bytes[64] = {0};
   size_t length = strlen(words), sent = 0, count = 0;
-  for (uint64_t limit = now() + 10ull * SECOND; count < length && now() < limit;) {
+  for (uint64_t limit = now() + 60ull * SECOND; count < length && now() < limit;) {
     int put = cellmate_console_write(driver, words + sent, length - sent);
     int got = cellmate_console_read(driver, bytes + count, sizeof bytes - count);
     TRUE(put >= 0 && got >= 0);
@@ -215,7 +215,7 @@ static void console(struct side *side) {
   SAME(cellmate_console_create(link, 1, 15, &driver, NULL), CELLMATE_ERROR_ARGUMENT);
   SAME(cellmate_console_create(link, 1, 0, &driver, NULL), CELLMATE_OK);
   SAME(cellmate_driver_step(driver), CELLMATE_ERROR_LINK);
-  SAME(cellmate_driver_connect(driver, now() + 10ull * SECOND), CELLMATE_OK);
+  SAME(cellmate_driver_connect(driver, now() + 60ull * SECOND), CELLMATE_OK);
   cellmate_console_facts facts = {.size = sizeof facts};
   SAME(cellmate_console_port(driver, 0, &facts), CELLMATE_OK);
   SAME(facts.port_count, 1);
@@ -228,13 +228,13 @@ static void console(struct side *side) {
   /* The back-end dies: that is seen, it is waited for in vain, and taken up again. */
   end(side);
   int32_t seen = 0;
-  for (uint64_t limit = now() + 10ull * SECOND; seen >= 0 && now() < limit;)
+  for (uint64_t limit = now() + 60ull * SECOND; seen >= 0 && now() < limit;)
     if ((seen = cellmate_driver_step(driver)) == 1) cellmate_driver_sleep(driver, limit, 0);
   SAME(seen, CELLMATE_ERROR_LINK);
   SAME(cellmate_driver_connect(driver, now() + SECOND / 50), CELLMATE_ERROR_DEADLINE);
   says(driver, "did not come back");
   begin(side);
-  SAME(cellmate_driver_connect(driver, now() + 10ull * SECOND), CELLMATE_OK);
+  SAME(cellmate_driver_connect(driver, now() + 60ull * SECOND), CELLMATE_OK);
   echo(driver, "also from the next one");
   cellmate_driver_counters counters = {.size = sizeof counters};
   SAME(cellmate_driver_count(driver, &counters), CELLMATE_OK);
@@ -256,7 +256,7 @@ static void frames(cellmate_driver *driver) {
   }
   SAME(cellmate_network_send(driver, sent, COUNT), COUNT);
   int count = 0;
-  for (uint64_t limit = now() + 10ull * SECOND; count < COUNT && now() < limit;) {
+  for (uint64_t limit = now() + 60ull * SECOND; count < COUNT && now() < limit;) {
     int got = cellmate_network_receive(driver, received + count, (uint32_t)(COUNT - count));
     TRUE(got >= 0);
     if (got < 0) break;
@@ -306,7 +306,7 @@ static void bridge(cellmate_driver *driver, const char *image) {
   uint8_t frame[64] = {0, 0, 0, 60}, back[64] = {0};
   memset(frame + 4, 7, 60);
   SAME(write(end, frame, sizeof frame), sizeof frame);
-  uint64_t limit = now() + 10ull * SECOND;
+  uint64_t limit = now() + 60ull * SECOND;
   for (int isBack = 0; !isBack && now() < limit;) {
     int result = cellmate_network_carry(driver);
     TRUE(result >= 0);
@@ -333,7 +333,7 @@ static void network(struct side *side, const char *image) {
   SAME(cellmate_network_create(link, 2, 1, 32, &driver, NULL), CELLMATE_ERROR_ARGUMENT);
   SAME(cellmate_network_create(link, 2, 1, 0, &driver, NULL), CELLMATE_OK);
   SAME(cellmate_network_command(driver, CELLMATE_NETWORK_PROMISCUOUS, 1, 0), CELLMATE_ERROR_LINK);
-  SAME(cellmate_driver_connect(driver, now() + 10ull * SECOND), CELLMATE_OK);
+  SAME(cellmate_driver_connect(driver, now() + 60ull * SECOND), CELLMATE_OK);
   cellmate_network_facts facts = {.size = sizeof facts};
   SAME(cellmate_network_info(driver, &facts), CELLMATE_OK);
   SAME(facts.has_address, 1);
@@ -360,12 +360,12 @@ static void places(struct side *side) {
   cellmate_link *link = join(side);
   cellmate_error error = {.size = sizeof error};
   SAME(cellmate_console_create(link, 0, 0, &driver, NULL), CELLMATE_OK);
-  SAME(cellmate_driver_connect(driver, now() + 10ull * SECOND), CELLMATE_ERROR_DEVICE);
+  SAME(cellmate_driver_connect(driver, now() + 60ull * SECOND), CELLMATE_ERROR_DEVICE);
   says(driver, "the slot holds device type 4, not a console (3)");
   SAME(cellmate_driver_close(driver), CELLMATE_OK);
   link = join(side);
   SAME(cellmate_entropy_create(link, 7, 1, 1, &driver, NULL), CELLMATE_OK);
-  SAME(cellmate_driver_connect(driver, now() + 10ull * SECOND), CELLMATE_ERROR_DEVICE);
+  SAME(cellmate_driver_connect(driver, now() + 60ull * SECOND), CELLMATE_ERROR_DEVICE);
   says(driver, "no device in this slot");
   SAME(cellmate_driver_close(driver), CELLMATE_OK);
   SAME(cellmate_link_open("vhost-user:/nowhere/at/all", CELLMATE_FRONT_END, &link, &error),

@@ -178,7 +178,7 @@ static void work(struct disk *disk) {
 
 /* Asks for what is written down, and keeps the disk busy until it is so. */
 static void reload(struct service *service, struct disk *disk) {
-  uint64_t one = 1, limit = now() + 30ull * SECOND;
+  uint64_t one = 1, limit = now() + 60ull * SECOND;
   unsigned wanted = ++service->asked, before = disk->done;
   SAME(write(service->event, &one, sizeof one), sizeof one);
   while ((service->done != wanted || disk->done < before + 4 * DEPTH) && now() < limit &&
@@ -205,7 +205,7 @@ static cellmate_driver *source(const char *link) {
 static int has_bytes(cellmate_driver *driver) {
   uint8_t bytes[64];
   int got = 0;
-  for (uint64_t limit = now() + 10ull * SECOND; got == 0 && now() < limit;)
+  for (uint64_t limit = now() + 60ull * SECOND; got == 0 && now() < limit;)
     if ((got = cellmate_entropy_read(driver, bytes, sizeof bytes)) == 0)
       cellmate_driver_sleep(driver, limit, 0);
   return got > 0;
@@ -223,9 +223,9 @@ static void exchanges(struct service *service, struct disk *disk, const char *im
   reload(service, disk);
   SAME(service->added, 4);
   cellmate_driver *one = source(first), *two = source(second), *three = source(siemens);
-  SAME(cellmate_driver_connect(one, now() + 10ull * SECOND), CELLMATE_OK);
-  SAME(cellmate_driver_connect(two, now() + 10ull * SECOND), CELLMATE_OK);
-  SAME(cellmate_driver_connect(three, now() + 10ull * SECOND), CELLMATE_OK);
+  SAME(cellmate_driver_connect(one, now() + 60ull * SECOND), CELLMATE_OK);
+  SAME(cellmate_driver_connect(two, now() + 60ull * SECOND), CELLMATE_OK);
+  SAME(cellmate_driver_connect(three, now() + 60ull * SECOND), CELLMATE_OK);
   TRUE(has_bytes(one) && has_bytes(two) && has_bytes(three));
   /* One goes, one becomes another device, the rest stays; the disk in other words is the same. */
   snprintf(log, sizeof log, "console,log=%s.text", image);
@@ -272,7 +272,7 @@ void test_exchange(const char *image) {
   cellmate_link *link = NULL;
   SAME(cellmate_link_open(native, CELLMATE_FRONT_END, &link, NULL), CELLMATE_OK);
   SAME(cellmate_block_create(link, 0, DEPTH, &disk.block, NULL), CELLMATE_OK);
-  SAME(cellmate_block_connect(disk.block, now() + 10ull * SECOND), CELLMATE_OK);
+  SAME(cellmate_block_connect(disk.block, now() + 60ull * SECOND), CELLMATE_OK);
   for (int slot = 0; slot < DEPTH; slot++)
     SAME(cellmate_block_allocate(disk.block, 0, UNIT, &disk.buffers[slot]), CELLMATE_OK);
   snprintf(service.links[0].wanted_device, sizeof device, "block,queues=1,file=%s.disk", image);

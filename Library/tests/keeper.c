@@ -152,7 +152,7 @@ static cellmate_block *connect_disk(const char *specification) {
   if (cellmate_link_open(specification, CELLMATE_FRONT_END, &link, &error))
     printf("%s\n", error.text);
   SAME(cellmate_block_create(link, 0, DEPTH, &block, &error), CELLMATE_OK);
-  SAME(cellmate_block_connect(block, now() + 10ull * SECOND), CELLMATE_OK);
+  SAME(cellmate_block_connect(block, now() + 60ull * SECOND), CELLMATE_OK);
   return block;
 }
 
@@ -162,7 +162,7 @@ static void move(cellmate_block *block, uint32_t type, uint32_t salt, struct sid
   int busy[DEPTH] = {0};
   int32_t direction = type == CELLMATE_BLOCK_READ;
   uint32_t next = 0, done = 0;
-  uint64_t limit = now() + 30ull * SECOND;
+  uint64_t limit = now() + 60ull * SECOND;
   for (int slot = 0; slot < DEPTH; slot++)
     SAME(cellmate_block_allocate(block, direction, UNIT, &buffers[slot]), CELLMATE_OK);
   while (done < UNITS && now() < limit) {
@@ -263,10 +263,10 @@ static void is_rubbish(struct side *side, struct store *store, const char *path)
   TRUE(was_said("! nothing is kept for the next back-end: "));
   /* The driver is set up anew, and works. */
   int32_t seen = 0;
-  for (uint64_t limit = now() + 10ull * SECOND; seen >= 0 && now() < limit;)
+  for (uint64_t limit = now() + 60ull * SECOND; seen >= 0 && now() < limit;)
     if ((seen = cellmate_driver_step(block)) == 1) cellmate_driver_sleep(block, limit, 0);
   SAME(seen, CELLMATE_ERROR_LINK);
-  SAME(cellmate_block_connect(block, now() + 10ull * SECOND), CELLMATE_OK);
+  SAME(cellmate_block_connect(block, now() + 60ull * SECOND), CELLMATE_OK);
   move(block, CELLMATE_BLOCK_WRITE, 3, NULL);
   SAME(cellmate_block_close(block), CELLMATE_OK);
   end(side, 0);
@@ -289,10 +289,10 @@ static void is_garbled(struct side *side, struct store *store) {
   begin(side);
   TRUE(was_said("! the kept book is of no use; starting anew"));
   int32_t seen = 0;
-  for (uint64_t limit = now() + 10ull * SECOND; seen >= 0 && now() < limit;)
+  for (uint64_t limit = now() + 60ull * SECOND; seen >= 0 && now() < limit;)
     if ((seen = cellmate_driver_step(block)) == 1) cellmate_driver_sleep(block, limit, 0);
   SAME(seen, CELLMATE_ERROR_LINK);
-  SAME(cellmate_block_connect(block, now() + 10ull * SECOND), CELLMATE_OK);
+  SAME(cellmate_block_connect(block, now() + 60ull * SECOND), CELLMATE_OK);
   move(block, CELLMATE_BLOCK_READ, 4, NULL);
   SAME(cellmate_block_close(block), CELLMATE_OK);
   end(side, 0);

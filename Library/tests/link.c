@@ -124,7 +124,7 @@ static cellmate_frontend *open_frontend(struct machine *machine) {
 static void set_up(cellmate_frontend *frontend, int queues[2]) {
   uint64_t agreed = 0;
   char name[9] = "";
-  SAME(cellmate_frontend_wait_link(frontend, now() + 10ull * SECOND), CELLMATE_OK);
+  SAME(cellmate_frontend_wait_link(frontend, now() + 60ull * SECOND), CELLMATE_OK);
   SAME(cellmate_frontend_negotiate(frontend, 0, TYPE, 0, &agreed), CELLMATE_ERROR_DEVICE);
   SAME(cellmate_frontend_negotiate(frontend, 3, TYPE + 1, 0, &agreed), CELLMATE_ERROR_DEVICE);
   SAME(cellmate_frontend_negotiate(frontend, 3, TYPE, 1 << 5, &agreed), CELLMATE_OK);
@@ -143,7 +143,7 @@ static void set_up(cellmate_frontend *frontend, int queues[2]) {
 
 /* Takes count completions; sleeps in between, at most ten seconds. */
 static int collect(cellmate_frontend *frontend, int queue, cellmate_completion *out, int count) {
-  uint64_t limit = now() + 10ull * SECOND;
+  uint64_t limit = now() + 60ull * SECOND;
   int taken = 0;
   while (taken < count) {
     int result = cellmate_frontend_take(frontend, (uint32_t)queue, out + taken,
@@ -303,7 +303,7 @@ void test_threads(void) {
   SAME(cellmate_frontend_step(frontend), CELLMATE_ERROR_THREAD);
   SAME(cellmate_frontend_adopt(frontend), CELLMATE_OK);
   SAME(cellmate_frontend_wake(frontend), CELLMATE_OK);
-  SAME(cellmate_frontend_sleep(frontend, now() + 10ull * SECOND), CELLMATE_WAIT_EVENT);
+  SAME(cellmate_frontend_sleep(frontend, now() + 60ull * SECOND), CELLMATE_WAIT_EVENT);
   SAME(cellmate_frontend_close(frontend), CELLMATE_OK);
   machine_free(machine);
 }

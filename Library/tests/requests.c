@@ -95,7 +95,7 @@ static int32_t request(cellmate_block *block, uint32_t type, uint64_t sector, ui
   int32_t taken = cellmate_block_submit(block, &request, 1);
   if (taken < 0) return taken;
   SAME(taken, 1);
-  uint64_t limit = now() + 10ull * SECOND;
+  uint64_t limit = now() + 60ull * SECOND;
   while ((taken = cellmate_block_take(block, &done, 1)) == 0 && now() < limit)
     cellmate_block_sleep(block, limit);
   SAME(taken, 1);
@@ -165,7 +165,7 @@ static void disk(const char *specification, const char *image) {
   fclose(file);
   begin(&side, specification, device, 2);
   SAME(cellmate_block_create(join(specification), 0, 4, &block, NULL), CELLMATE_OK);
-  SAME(cellmate_block_connect(block, now() + 10ull * SECOND), CELLMATE_OK);
+  SAME(cellmate_block_connect(block, now() + 60ull * SECOND), CELLMATE_OK);
   SAME(cellmate_block_info(block, &facts), CELLMATE_OK);
   TRUE(facts.features >> 13 & facts.features >> 14 & 1);
   TRUE(facts.discard_max > 0 && facts.write_zeroes_max > 0 && facts.discard_alignment > 0);
@@ -176,14 +176,14 @@ static void disk(const char *specification, const char *image) {
   strcat(device, ",readonly");
   begin(&side, specification, device, 2);
   SAME(cellmate_block_create(join(specification), 0, 4, &block, NULL), CELLMATE_OK);
-  SAME(cellmate_block_connect(block, now() + 10ull * SECOND), CELLMATE_OK);
+  SAME(cellmate_block_connect(block, now() + 60ull * SECOND), CELLMATE_OK);
   SAME(request(block, CELLMATE_BLOCK_DISCARD, 0, 512, NULL), CELLMATE_ERROR_REFUSED);
   SAME(request(block, CELLMATE_BLOCK_WRITE_ZEROES, 0, 512, NULL), CELLMATE_ERROR_REFUSED);
   SAME(cellmate_block_close(block), CELLMATE_OK);
   end(&side);
   begin(&side, specification, NULL, 2);
   SAME(cellmate_block_create(join(specification), 0, 4, &block, NULL), CELLMATE_OK);
-  SAME(cellmate_block_connect(block, now() + 10ull * SECOND), CELLMATE_OK);
+  SAME(cellmate_block_connect(block, now() + 60ull * SECOND), CELLMATE_OK);
   SAME(cellmate_block_info(block, &facts), CELLMATE_OK);
   SAME(facts.discard_max, 0);
   SAME(facts.write_zeroes_max, 0);
@@ -201,7 +201,7 @@ static void disk(const char *specification, const char *image) {
 /* Waits until the log holds exactly that. */
 static void logged(const char *path, const char *words) {
   char bytes[256] = "";
-  for (uint64_t limit = now() + 10ull * SECOND; strcmp(bytes, words) != 0 && now() < limit;) {
+  for (uint64_t limit = now() + 60ull * SECOND; strcmp(bytes, words) != 0 && now() < limit;) {
     FILE *file = fopen(path, "rb");
     size_t count = file ? fread(bytes, 1, sizeof bytes - 1, file) : 0;
     bytes[count] = 0;
@@ -212,7 +212,7 @@ static void logged(const char *path, const char *words) {
 }
 
 static int32_t cry(cellmate_driver *driver, const char *words) {
-  return cellmate_console_emergency(driver, words, strlen(words), now() + 10ull * SECOND);
+  return cellmate_console_emergency(driver, words, strlen(words), now() + 60ull * SECOND);
 }
 
 static void console(const char *specification, const char *image, int32_t nobody) {
@@ -232,7 +232,7 @@ static void console(const char *specification, const char *image, int32_t nobody
   logged(path, "one ");
   SAME(cry(driver, "aaa "), 4);
   SAME(cellmate_driver_step(driver), CELLMATE_ERROR_LINK);
-  SAME(cellmate_driver_connect(driver, now() + 10ull * SECOND), CELLMATE_OK);
+  SAME(cellmate_driver_connect(driver, now() + 60ull * SECOND), CELLMATE_OK);
   SAME(cellmate_console_write(driver, "two ", 4), 4);
   while (cellmate_driver_pending(driver) > 0) cellmate_driver_sleep(driver, now() + SECOND, 0);
   logged(path, "one aaa two ");

@@ -21,7 +21,7 @@ void simulator_begin(struct simulator *simulator, const char *path) {
   char *words[] = {(char *)program, "--socket", simulator->path, "--rw",   "2M", "--output",
                    "0",             "--peers",  "2",             "--quiet", NULL};
   SAME(posix_spawn(&simulator->process, program, NULL, NULL, words, environ), 0);
-  uint64_t limit = now() + 30000000000u;
+  uint64_t limit = now() + 60000000000u;
   while (access(path, F_OK) != 0 && now() < limit) usleep(1000);
   SAME(access(path, F_OK), 0);
 }

@@ -181,12 +181,12 @@ static void later(const char *specification, int is_socket) {
   cellmate_driver *driver = NULL;
   begin(&side, specification, 1);
   SAME(cellmate_console_create(join(specification), 0, 0, &driver, NULL), CELLMATE_OK);
-  SAME(cellmate_driver_connect(driver, now() + 10ull * SECOND), CELLMATE_OK);
+  SAME(cellmate_driver_connect(driver, now() + 60ull * SECOND), CELLMATE_OK);
   for (int round = 0; round < 50; round++) {
     char out[64], in[64] = {0};
     size_t length = (size_t)snprintf(out, sizeof out, "round %d of %s", round, "what comes back");
     size_t sent = 0, count = 0;
-    uint64_t limit = now() + 10ull * SECOND;
+    uint64_t limit = now() + 60ull * SECOND;
     while (count < length && now() < limit) {
       int put = cellmate_console_write(driver, out + sent, length - sent);
       int got = cellmate_console_read(driver, in + count, sizeof in - count);
@@ -215,9 +215,9 @@ static void at_once(const char *specification) {
   uint8_t bytes[500];
   begin(&side, specification, 0);
   SAME(cellmate_entropy_create(join(specification), 0, 4, 64, &driver, NULL), CELLMATE_OK);
-  SAME(cellmate_driver_connect(driver, now() + 10ull * SECOND), CELLMATE_OK);
+  SAME(cellmate_driver_connect(driver, now() + 60ull * SECOND), CELLMATE_OK);
   unsigned wrong = 0, seen = 0;
-  for (uint64_t limit = now() + 10ull * SECOND; seen < 20000 && now() < limit;) {
+  for (uint64_t limit = now() + 60ull * SECOND; seen < 20000 && now() < limit;) {
     int got = cellmate_entropy_read(driver, bytes, sizeof bytes);
     TRUE(got >= 0);
     if (got < 0) break;

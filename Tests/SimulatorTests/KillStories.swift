@@ -113,7 +113,7 @@ final class BlockStory: KillStory {
     }
     var client = try BlockClient(
       link: try LinkSpecification(link), slot: 0, depth: 4, chunk: Self.chunk,
-      patience: 30_000_000_000
+      patience: 60_000_000_000
     ) { _ in }
     let disk = try FileHandle(forReadingFrom: URL(fileURLWithPath: file))
     var offset = 0
