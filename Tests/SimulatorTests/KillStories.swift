@@ -346,6 +346,7 @@ final class NetworkStory: KillStory {
       step: kills ? step : nil)
     guard holds({ !receiver.process.isRunning || receiver.errors.contains("receiving as") })
     else { throw KillFailure(description: "no receiver: \(receiver.errors)") }
+    if !kills, !receiver.process.isRunning { _ = try receiver.end("a receiver") }
     let sender = try Mortal(
       "ivshmem",
       [
