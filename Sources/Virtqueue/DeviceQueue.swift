@@ -126,11 +126,7 @@ public struct DeviceQueue: ~Copyable {
   ///
   /// - Throws: what the driver did wrong; the queue is poisoned then.
   /// - Complexity: O(descriptors of the chain), at most the agreed chain length.
-  #if CELLMATE_SMALL
-    @inline(never)
-  #else
-    @inlinable @inline(__always)
-  #endif
+  @inlinable @inline(__always)
   public mutating func takeChain(
     into segments: inout ChainSegments
   ) throws(QueueError) -> TakenChain? {
@@ -203,11 +199,7 @@ public struct DeviceQueue: ~Copyable {
   ///
   /// Mutating, as everything on this path, although it changes nothing here: a borrowed `self`
   /// would be copied to the stack.
-  #if CELLMATE_SMALL
-    @usableFromInline @inline(never)
-  #else
-    @inlinable @inline(__always)
-  #endif
+  @inlinable @inline(__always)
   mutating func walk(from head: UInt16, into segments: inout ChainSegments) throws(QueueError) {
     var chain = OpenChain()
     let readables = segments.readables.prefix(chainLimit)
