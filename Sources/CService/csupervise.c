@@ -152,7 +152,11 @@ static int cs_become(const char *path, char **argv, char **more, const int *fds,
   }
   for (; *more; more++)
     if (putenv(*more) != 0) return errno;
-  sigprocmask(SIG_SETMASK, &cs_old_mask, NULL);
+  // A stop waits until the service can hear it (cl_catch_stop): it is no death by a signal.
+  sigset_t mask = cs_old_mask;
+  sigaddset(&mask, SIGTERM);
+  sigaddset(&mask, SIGINT);
+  sigprocmask(SIG_SETMASK, &mask, NULL);
   signal(SIGPIPE, SIG_DFL);
   execv(path, argv);
   return errno;

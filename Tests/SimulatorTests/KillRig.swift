@@ -59,6 +59,9 @@ final class Mortal {
   var output: Data { said.data }
   var errors: String { String(decoding: complained.data, as: UTF8.self) }
 
+  /// How often it says that the back-end went away.
+  var recoveries: Int { errors.components(separatedBy: "the back-end went away").count - 1 }
+
   /// Waits for the end; whether the end was a step.
   ///
   /// - Throws: when it goes on for too long, or ends with another status than 0.

@@ -18,7 +18,11 @@ import VirtioBlock
   }()
 
   /// A process that dies before its step number `step`.
-  static func program(_ name: String, _ arguments: [String], step: Int?) throws -> Process {
+  ///
+  /// - Parameter mark: a file that it leaves then; whoever finds it does not die.
+  static func program(
+    _ name: String, _ arguments: [String], step: Int?, mark: String? = nil
+  ) throws -> Process {
     let process = Process()
     process.executableURL = DiskTests.program(name)
     process.arguments = arguments
@@ -27,6 +31,7 @@ import VirtioBlock
     if let step {
       var environment = ProcessInfo.processInfo.environment
       environment["CELLMATE_CRASH_STEP"] = "\(step)"
+      environment["CELLMATE_CRASH_MARK"] = mark
       process.environment = environment
     }
     try process.run()
@@ -41,71 +46,6 @@ import VirtioBlock
 
   static func wasKilled(_ process: Process) -> Bool {
     process.terminationReason == .uncaughtSignal && process.terminationStatus == SIGKILL
-  }
-
-  /// Keeps a back-end running: the first one dies before its step, the next one stays.
-  final class Keeper: @unchecked Sendable {
-    private let lock = NSLock()
-    private let first: Process
-    private var current: Process
-    private var deaths = 0
-    private var isOver = false
-    private let done = DispatchSemaphore(value: 0)
-
-    init(_ arguments: [String], step: Int?) throws {
-      first = try KillStepTests.program("ivshmem-backend", arguments, step: step)
-      current = first
-      Thread.detachNewThread { [self] in
-        first.waitUntilExit()
-        lock.withLock {
-          guard !isOver else { return }
-          if KillStepTests.wasKilled(first) { deaths += 1 }
-          if let next = try? KillStepTests.program("ivshmem-backend", arguments, step: nil) {
-            current = next
-          }
-        }
-        done.signal()
-      }
-    }
-
-    /// Whoever runs last; from now on nobody comes after.
-    private func takeLast() -> Process? {
-      lock.withLock {
-        defer { isOver = true }
-        return isOver ? nil : current
-      }
-    }
-
-    /// Ends whoever runs at once; how many died of a step. May be called again.
-    @discardableResult
-    func stop() -> Int {
-      if let last = takeLast() {
-        KillStepTests.end(last)
-        done.wait()
-      }
-      return lock.withLock { deaths }
-    }
-
-    /// The same in order: whoever runs takes its leave, or dies of its step meanwhile.
-    func shutDown() throws -> Int {
-      guard let last = takeLast() else { return lock.withLock { deaths } }
-      last.terminate()
-      let hasEnded = holds { !last.isRunning }
-      if !hasEnded { KillStepTests.end(last) }
-      done.wait()
-      guard hasEnded else { throw KillFailure(description: "the back-end does not end") }
-      if KillStepTests.wasKilled(last) {
-        lock.withLock { deaths += 1 }
-      } else if last.terminationReason == .uncaughtSignal, last !== first {
-        // Started a moment ago: SIGTERM found no handler yet, and nothing that had to end.
-        guard last.terminationStatus == SIGTERM else {
-          throw KillFailure(description: "the back-end dies of signal \(last.terminationStatus)")
-        }
-      } else if last.terminationStatus != 0 {
-        throw KillFailure(description: "the back-end ends with \(last.terminationStatus)")
-      }
-      return lock.withLock { deaths }
-    }
   }
 
   static func byte(_ index: Int) -> UInt8 { UInt8(truncatingIfNeeded: index &* 131 >> 4 ^ index) }

@@ -1,34 +1,69 @@
 import CommandOptions
 import Foundation
-import FrontendCommands
-import LinkNames
 import Simulator
 import ToolSupport
+
+@testable import FrontendCommands
 
 /// What the programs do while one of them dies before a step: start-up, a transfer, the reset that
 /// comes with another front-end, another transfer, an end in order, and whoever comes next.
 class KillStory {
   enum Device: String, CaseIterable, Sendable { case block, console, entropy, network }
 
+  let way: KillWay
   let server: RunningServer
-  let link: String
+  let place: String
   /// Front-ends that were started, the last one included.
   private(set) var lives = 0
+  /// What front-ends saw of a death.
+  private var noticed: [String] = []
 
-  required init(placement: String) throws {
-    server = try RunningServer {
-      $0.outputSize = 2 << 20
-      $0.readWriteSize = 2 << 20
-    }
-    link = "sim:\(server.path),placement=\(placement)"
+  required init(_ way: KillWay, placement: String) throws {
+    self.way = way
+    place = placement
+    server = try Self.server(way, device: Self.device)
   }
 
-  static func make(_ device: Device, placement: String) throws -> KillStory {
+  static func server(_ way: KillWay, device: Device) throws -> RunningServer {
+    try RunningServer {
+      $0.outputSize = 2 << 20
+      $0.readWriteSize = 2 << 20
+      guard way.link == .siemens else { return }
+      $0.outputSize = 0
+      $0.vectorCount = 2
+      $0.virtioDevice = [.network: 1, .block: 2, .console: 3, .entropy: 4][device] ?? 0
+    }
+  }
+
+  class var device: Device { .block }
+
+  static func make(_ device: Device, _ way: KillWay, placement: String) throws -> KillStory {
     switch device {
-    case .block: try BlockStory(placement: placement)
-    case .console: try ConsoleStory(placement: placement)
-    case .entropy: try EntropyStory(placement: placement)
-    case .network: try NetworkStory(placement: placement)
+    case .block: try BlockStory(way, placement: placement)
+    case .console: try ConsoleStory(way, placement: placement)
+    case .entropy: try EntropyStory(way, placement: placement)
+    case .network: try NetworkStory(way, placement: placement)
+    }
+  }
+
+  /// Where the device is, for either program.
+  var face: [String] { face(server) }
+
+  func face(_ server: RunningServer) -> [String] {
+    switch way.link {
+    case .native: ["--link", "sim:\(server.path),placement=\(place)"]
+    case .siemens: ["--link", "sim:\(server.path)"]
+    case .vhostUser: ["--vhost-user", server.folder.appendingPathComponent("vhost").path]
+    }
+  }
+
+  /// What a front-end says of the way to its device.
+  ///
+  /// - Throws: when it lost the back-end more often than that can have died.
+  func note(recoveries: Int, resubmitted: Int = 0, of depth: Int = 0) throws {
+    if recoveries > 0 { noticed.append("front-end \(lives) sets the device up again") }
+    guard recoveries <= 1, resubmitted <= depth * recoveries else {
+      throw fail("\(recoveries) recoveries, \(resubmitted) requests submitted again")
     }
   }
 
@@ -47,22 +82,36 @@ class KillStory {
 
   private func nextLife(step: Int?) throws -> Bool {
     lives += 1
-    do {
-      return try live(step: step)
-    } catch let failure as KillFailure {
-      throw fail("front-end \(lives): \(failure.description)")
+    var result: Result<Bool, KillFailure> = .success(false)
+    // Nobody waits for a socket that is not there yet, or whose owner has just died; and a back-end
+    // that is started holds what this process has open until it is itself.
+    let passing = ["is a back-end serving there?", "is in use by pid \(getpid()) "]
+    _ = holds {
+      do {
+        result = .success(try live(step: step))
+        return true
+      } catch {
+        let text = "\(error)"
+        result = .failure(fail("front-end \(lives): \(text)"))
+        return !passing.contains { text.contains($0) }
+      }
     }
+    return try result.get()
   }
 
   /// The back-end dies before its step, and is started again; whether it did.
   func killBackEnd(step: Int) throws -> Bool {
     try prepare()
-    let keeper = try KillStepTests.Keeper(backend, step: step)
+    let mark = way.isSupervised ? path("mark") : nil
+    let keeper = try Keeper(way.keep(backend), step: step, mark: mark)
     defer { keeper.stop() }
     _ = try nextLife(step: nil)
     _ = try nextLife(step: nil)
+    // Its descriptors are kept from the moment on at which it serves.
+    let isHidden = way == .siemensSupervised && !keeper.hasRestarted
     let deaths = try keeper.shutDown()
-    let last = try KillStepTests.Keeper(backend, step: nil)
+    if isHidden, !noticed.isEmpty { throw fail("a kept link: \(noticed)") }
+    let last = try Keeper(way.keep(backend), step: nil)
     defer { last.stop() }
     _ = try nextLife(step: nil)
     guard try last.shutDown() == 0 else { throw fail("the last back-end dies") }
@@ -73,7 +122,7 @@ class KillStory {
   /// A front-end dies before its step while the back-end lives on; whether it did.
   func killFrontEnd(step: Int) throws -> Bool {
     try prepare()
-    let keeper = try KillStepTests.Keeper(backend, step: nil)
+    let keeper = try Keeper(way.keep(backend), step: nil)
     defer { keeper.stop() }
     let hasDied = try nextLife(step: step)
     _ = try nextLife(step: nil)
@@ -90,7 +139,7 @@ final class BlockStory: KillStory {
   private var file: String { path("disk.img") }
 
   override var backend: [String] {
-    ["--link", link, "--device", "block,file=\(file)", "--quiet"]
+    face + ["--device", "block,file=\(file)", "--quiet"]
   }
 
   private func byte(_ index: Int) -> UInt8 { KillStepTests.byte(index) &+ UInt8(lives) }
@@ -106,15 +155,14 @@ final class BlockStory: KillStory {
       let tool = try Mortal(
         "ivshmem",
         [
-          "frontend", "block", "write", "--link", link, "--file", source, "--size",
-          "\(Self.chunk)", "--depth", "4", "--quiet",
-        ], step: step)
+          "frontend", "block", "write", "--file", source, "--size", "\(Self.chunk)", "--depth",
+          "4", "--quiet",
+        ] + face, step: step)
       return try tool.end("a write")
     }
-    var client = try BlockClient(
-      link: try LinkSpecification(link), slot: 0, depth: 4, chunk: Self.chunk,
-      patience: 60_000_000_000
-    ) { _ in }
+    let given = try CommandOptions(
+      face + ["--quiet"], FrontendPlace.options + FrontendPlace.lastOptions)
+    var client = try BlockClient(FrontendPlace(given), depth: 4, chunk: Self.chunk)
     let disk = try FileHandle(forReadingFrom: URL(fileURLWithPath: file))
     var offset = 0
     var wrong: UInt64?
@@ -135,7 +183,9 @@ final class BlockStory: KillStory {
         let bytes = [UInt8]((try? disk.read(upToCount: Self.chunk)) ?? Data())
         if bytes != (0..<Self.chunk).map({ byte(Int(step.offset) + $0) }) { wrong = step.offset }
       })
+    let report = client.takeReport()
     client.leave()
+    try note(recoveries: report.recoveries, resubmitted: Int(report.resubmitted), of: 4)
     if let wrong {
       throw KillFailure(description: "the write at \(wrong) is acknowledged and not on the disk")
     }
@@ -153,6 +203,7 @@ final class BlockStory: KillStory {
 /// Lines in both directions of a port with a socket behind it; a second port, so that the control
 /// queues say something.
 final class ConsoleStory: KillStory {
+  override class var device: Device { .console }
   private static var lines: Int { 60 }
   private var caller: ConsoleCaller?
   /// What the host heard before this life, and how far this side has heard the host.
@@ -160,8 +211,8 @@ final class ConsoleStory: KillStory {
   private var hostPosition = 0
 
   override var backend: [String] {
-    [
-      "--link", link, "--device",
+    face + [
+      "--device",
       "console,socket=\(path("socket")),size=90x30,log=\(path("log")),name=org.log", "--quiet",
     ]
   }
@@ -174,7 +225,7 @@ final class ConsoleStory: KillStory {
     let letter = Character(UnicodeScalar(UInt8(ascii: "a") + UInt8(lives)))
     let text = NumberedLines.bytes(letter, 0..<Self.lines)
     let tool = try Mortal(
-      "ivshmem", ["frontend", "console", "--link", link, "--linger", "0", "--quiet"], step: step)
+      "ivshmem", ["frontend", "console", "--linger", "0"] + face, step: step)
     // One that dies says so below.
     try? tool.input.fileHandleForWriting.write(contentsOf: Data(text))
     let enough = hostPosition + 9 * Self.lines
@@ -191,6 +242,7 @@ final class ConsoleStory: KillStory {
     let hasDied = try tool.end("a console")
     try checkHost(Array(caller.heard.dropFirst(heardBefore)), text, hasDied)
     try checkTool([UInt8](tool.output))
+    try note(recoveries: tool.recoveries)
     return hasDied
   }
 
@@ -244,16 +296,17 @@ final class ConsoleStory: KillStory {
 
 /// Random bytes go on: as many as were asked for, and none twice.
 final class EntropyStory: KillStory {
-  override var backend: [String] { ["--link", link, "--device", "entropy", "--quiet"] }
+  override class var device: Device { .entropy }
+  override var backend: [String] { face + ["--device", "entropy", "--quiet"] }
   private var seen = Set<Substring>()
 
   override func live(step: Int?) throws -> Bool {
     let count = 8192
     let tool = try Mortal(
       "ivshmem",
-      ["frontend", "entropy", "--link", link, "--bytes", "\(count)", "--hex", "--quiet"],
-      step: step)
+      ["frontend", "entropy", "--bytes", "\(count)", "--hex"] + face, step: step)
     let hasDied = try tool.end("entropy")
+    try note(recoveries: tool.recoveries)
     let lines = String(decoding: tool.output, as: UTF8.self).split(separator: "\n")
     // The last line of one that dies may be cut.
     for line in hasDied ? lines.dropLast() : lines[...] {
@@ -275,30 +328,31 @@ final class NetworkStory: KillStory {
   /// Which of the two front-ends dies, sender and receiver in turn.
   static func killsReceiver(_ step: Int) -> Bool { step & 2 != 0 }
 
+  override class var device: Device { .network }
   override var backend: [String] {
-    [
-      "--link", link, "--device", "network,mac=\(NetworkProgramTests.first),switch=lan", "--link",
-      far, "--device", "network,mac=\(NetworkProgramTests.second),switch=lan", "--quiet",
+    face + ["--device", "network,mac=\(NetworkProgramTests.first),switch=lan"] + far + [
+      "--device", "network,mac=\(NetworkProgramTests.second),switch=lan", "--quiet",
     ]
   }
 
-  private var far: String { "sim:\(other?.path ?? "")" }
+  private var far: [String] { other.map { face($0) } ?? [] }
 
-  override func prepare() throws { other = try RunningServer { $0.outputSize = 2 << 20 } }
+  override func prepare() throws { other = try Self.server(way, device: .network) }
 
   override func live(step: Int?) throws -> Bool {
     let kills = step.map { Self.killsReceiver($0) } ?? false
     let receiver = try Mortal(
-      "ivshmem", ["frontend", "network", "receive", "--link", far, "--count", "80", "--json"],
+      "ivshmem", ["frontend", "network", "receive", "--count", "80", "--json"] + far,
       step: kills ? step : nil)
     guard holds({ !receiver.process.isRunning || receiver.errors.contains("receiving as") })
     else { throw KillFailure(description: "no receiver: \(receiver.errors)") }
+    if !kills, !receiver.process.isRunning { _ = try receiver.end("a receiver") }
     let sender = try Mortal(
       "ivshmem",
       [
-        "frontend", "network", "send", "--link", link, "--to", NetworkProgramTests.second,
-        "--count", "80", "--size", "300", "--json",
-      ], step: kills ? nil : step)
+        "frontend", "network", "send", "--to", NetworkProgramTests.second, "--count", "80",
+        "--size", "300", "--json",
+      ] + face, step: kills ? nil : step)
     let mortal = kills ? receiver : sender
     guard holds({ !mortal.process.isRunning }) else {
       throw KillFailure(description: "no end: \(sender.errors) \(receiver.errors)")
@@ -311,6 +365,8 @@ final class NetworkStory: KillStory {
     guard try !sender.end("a sender"), try !receiver.end("a receiver") else {
       throw KillFailure(description: "somebody else dies")
     }
+    try note(recoveries: sender.recoveries)
+    try note(recoveries: receiver.recoveries)
     let one = try NetworkProgramTests.result(String(decoding: sender.output, as: UTF8.self))
     let two = try NetworkProgramTests.result(String(decoding: receiver.output, as: UTF8.self))
     guard one["digest"] as? String == two["digest"] as? String, two["frames"] as? Int == 80,

@@ -163,6 +163,26 @@ import Testing
     #expect(board.stop() == 0)
   }
 
+  /// A stop reaches a back-end that has not got as far as its handler yet: it waits there.
+  @Test func aStopWhileTheBackEndIsStartedAgainIsNoFailure() throws {
+    let board = try Board()
+    try board.start()
+    let first = try board.served()
+    let program = try #require(DiskTests.program("ivshmem-backend")).path
+    // Stops everything, and goes on when its own SIGTERM has come.
+    try board.install(
+      """
+      #!/usr/bin/env python3
+      import os, signal, sys
+      os.kill(os.getppid(), signal.SIGTERM)
+      while signal.SIGTERM not in signal.sigpending():
+          pass
+      os.execv("\(program)", sys.argv)
+      """)
+    kill(first, SIGKILL)
+    #expect(board.service.wait() == 0, "\(board.service.log)")
+  }
+
   @Test func theBackEndServesOnWithoutItsSupervisor() throws {
     let board = try Board()
     try board.start()

@@ -30,7 +30,8 @@ long cs_notify_receive(int fd, void *_Nonnull data, size_t size, int *_Nonnull p
 long cs_program_path(const char *_Nullable called, char *_Nonnull path);
 // Starts the program at path; argv and more, strings NAME=value for its environment, end with NULL.
 // fds become its descriptors 3 and following, with LISTEN_PID, LISTEN_FDS and LISTEN_FDNAMES
-// (names) as sd_listen_fds(3) has it. It gets the signals that this process has blocked. The pid.
+// (names) as sd_listen_fds(3) has it. It gets the signals that this process has blocked, but SIGTERM
+// and SIGINT wait until it unblocks them. The pid.
 long cs_start(const char *_Nonnull path, char *_Nullable *_Nonnull argv,
               char *_Nullable *_Nonnull more, const int *_Nullable fds, unsigned fd_count,
               const char *_Nonnull names);

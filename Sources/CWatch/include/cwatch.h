@@ -7,7 +7,8 @@
 // CW_PIECE bytes. Each thread watches two sides of a link, told apart by the addresses of their
 // views; a side can be made to die before a given step: from there on nothing that it stores gets
 // anywhere. A whole process dies by SIGKILL before step N where the environment has
-// CELLMATE_CRASH_STEP=N.
+// CELLMATE_CRASH_STEP=N. With CELLMATE_CRASH_MARK=PATH it makes that file first, and does not die where
+// it finds it at its start: whoever inherits the environment from its parent dies once.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
