@@ -86,6 +86,15 @@ struct LibraryDevice: DeviceModel, ~Copyable {
   }
 
   @inline(never)
+  mutating func resume(features: FeatureSet) {
+    if isBuiltIn {
+      builtIn[0].resume(features: features)
+    } else {
+      callback[0].start(features: features)
+    }
+  }
+
+  @inline(never)
   func canServe(queue: Int) -> Bool {
     isBuiltIn ? builtIn[0].canServe(queue: queue) : callback[0].canServe(queue: queue)
   }

@@ -18,10 +18,11 @@ public enum Progress: Equatable, Sendable {
 /// rule of docs/protocol.md. Composition is by the generic parameter: an enum of devices where a
 /// link carries several types.
 public struct Backend<P: Platform & ~Copyable, Device: DeviceModel & ~Copyable>: ~Copyable {
+  /// The devices, by slot. Before the link: members go in this order, and a device that waits for
+  /// its threads has to go before the memory they work on.
+  public internal(set) var slots: PrivateStore<DeviceSlot<Device>>
   /// The link.
   public var link: NativeLink<P>
-  /// The devices, by slot.
-  public internal(set) var slots: PrivateStore<DeviceSlot<Device>>
   var transactions = DeviceTransactions()
   private var isLeaving = false
 

@@ -145,6 +145,16 @@ public struct ServedDevice: DeviceModel, ~Copyable {
     }
   }
 
+  /// In the place of a back-end that ended; disks and random numbers know of nothing before.
+  @inline(never)
+  public mutating func resume(features: FeatureSet) {
+    switch kind {
+    case .console: console[0].resume(features: features)
+    case .network: network[0].resume(features: features)
+    case .block, .entropy: start(features: features)
+    }
+  }
+
   /// Whether another chain of `queue` can be served now.
   @inline(never)
   public func canServe(queue: Int) -> Bool {

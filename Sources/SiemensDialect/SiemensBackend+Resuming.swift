@@ -83,7 +83,7 @@ extension SiemensBackend where P: ~Copyable, Device: ~Copyable {
       if case .start(let features) = registers.write(
         MMIORegister.status.rawValue, UInt32(status.rawValue))
       {
-        device.start(features: features)
+        device.resume(features: features)
       }
     }
     if state.status.contains(.failed) {

@@ -117,6 +117,19 @@ public struct ConsoleDevice<Host: ConsoleHost & ~Copyable>: DeviceModel, ~Copyab
     isLookDue = true
   }
 
+  /// Runs for a driver that has ports already. It is told of all of them anew and answers as at
+  /// first; which it has open it will not say again, so that each is served as if it were: a driver
+  /// drops what comes for a port that is closed (VIRTIO 1.4, 5.3.6.2).
+  public mutating func resume(features: FeatureSet) {
+    start(features: features)
+    guard isMultiport else { return }
+    for index in 0..<ports.count where ports[index].isPresent {
+      ports[index].isAnnounced = true
+      ports[index].isDriverOpen = true
+      ports[index].notices.insert(.add)
+    }
+  }
+
   /// Forgets what the driver was told and what it sent and the host has not taken.
   public mutating func stop() {
     for index in 0..<ports.count {

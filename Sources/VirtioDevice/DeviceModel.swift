@@ -54,6 +54,10 @@ public protocol DeviceModel: ~Copyable {
   /// The driver has set DRIVER_OK; `features` is what was agreed.
   mutating func start(features: FeatureSet)
 
+  /// As ``start(features:)``, in the place of a back-end that ended: the driver runs and will not
+  /// say again what it has said to that one on its queues. Serve it so that nothing waits for ever.
+  mutating func resume(features: FeatureSet)
+
   /// Whether another chain of `queue` can be served now. When not, the chain stays in the ring
   /// until a completion makes room.
   func canServe(queue: Int) -> Bool
@@ -94,4 +98,6 @@ extension DeviceModel where Self: ~Copyable {
   public mutating func cancel(queue: Int) {}
   /// No request is large.
   public mutating func adapt(toPool byteCount: Int) {}
+  /// A device that is told nothing but requests begins anew.
+  public mutating func resume(features: FeatureSet) { start(features: features) }
 }

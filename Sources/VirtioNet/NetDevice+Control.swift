@@ -93,6 +93,7 @@ extension NetDevice where Host: ~Copyable {
       argument <= UInt64(pairs)
     else { return false }
     activePairs = Int(argument)
+    sendingPairs = activePairs
     // A frame that waits for a pair that is off now goes to the first one.
     if delivery.pair >= activePairs {
       cancel(queue: NetQueue.receive(pair: delivery.pair).index(pairs: pairs))

@@ -40,6 +40,8 @@ public struct NetDevice<Host: NetHost & ~Copyable>: DeviceModel, ~Copyable {
   var offloads = FeatureSet()
   /// Pairs the driver uses.
   var activePairs = 1
+  /// Pairs that the driver may send on: those, or all of them where the driver cannot be asked.
+  var sendingPairs = 1
   var isStarted = false
   var isAnnouncing = false
   var wasLinkUp: Bool
@@ -149,6 +151,13 @@ public struct NetDevice<Host: NetHost & ~Copyable>: DeviceModel, ~Copyable {
     host.setActive(true)
   }
 
+  /// Runs for a driver that has used the control queue already: it may send on any pair, and gets
+  /// what comes for it on the first one, unfiltered, until it says anew what it wants.
+  public mutating func resume(features: FeatureSet) {
+    start(features: features)
+    if self.features.contains(.netQueuePairs) { sendingPairs = pairs }
+  }
+
   /// Forgets the driver: its filter, its address, its frames.
   public mutating func stop() {
     if blockedCount > 0 { counters.lostInReset &+= 1 }
@@ -166,6 +175,7 @@ public struct NetDevice<Host: NetHost & ~Copyable>: DeviceModel, ~Copyable {
     features = FeatureSet()
     offloads = FeatureSet()
     activePairs = 1
+    sendingPairs = 1
     isStarted = false
     isAnnouncing = false
   }
@@ -190,7 +200,7 @@ public struct NetDevice<Host: NetHost & ~Copyable>: DeviceModel, ~Copyable {
     switch role(queue) {
     case .receive(let pair):
       return delivery.count > 0 && delivery.pair == pair && delivery.endingCount == 0
-    case .transmit(let pair): return blockedCount == 0 && pair < activePairs
+    case .transmit(let pair): return blockedCount == 0 && pair < sendingPairs
     case .control: return features.contains(.netControl)
     case nil: return false
     }

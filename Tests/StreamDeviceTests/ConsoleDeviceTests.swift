@@ -346,6 +346,39 @@ func message(_ port: UInt32, _ event: UInt16, _ value: UInt16) -> [UInt8] {
     try receive.expect(rig, nil)
   }
 
+  /// A device in the place of one that ended: its driver has introduced itself to that one and will
+  /// not do it again. It is told of all ports anew, and bytes do not wait for what it said before.
+  @Test func aDriverThatHasSaidEverythingIsServed() throws {
+    var rig = try consoleRig(ports: 2) { $0.ports[1].name = "org.x" }
+    rig.device.resume(features: Self.several)
+    var receive = try HandQueue(&rig, 4)
+    var toDriver = try HandQueue(&rig, 2)
+    var fromDriver = try HandQueue(&rig, 3)
+    for _ in 0..<8 { try toDriver.offer(64) }
+    for _ in 0..<2 { try receive.offer(16) }
+    rig.device.host.ports[1].incoming = [1, 2, 3]
+    rig.device.host.hasNews = true
+    try rig.settle()
+    try receive.expect(rig, [1, 2, 3])
+    try toDriver.expect(rig, message(0, 1, 1))
+    try toDriver.expect(rig, message(1, 1, 1))
+    try toDriver.expect(rig, nil)
+    // Then as at first.
+    try fromDriver.send(rig, message(1, 3, 1))
+    try rig.settle()
+    try toDriver.expect(rig, message(1, 7, 1) + Array("org.x".utf8))
+    try fromDriver.send(rig, message(1, 6, 0))
+    rig.device.host.ports[1].incoming = [4]
+    rig.device.host.hasNews = true
+    try rig.settle()
+    try receive.expect(rig, nil)
+    // The next driver begins at nothing.
+    rig.device.stop()
+    rig.device.start(features: Self.several)
+    #expect(rig.device.canServe(queue: 2) == false)
+    #expect(rig.device.canServe(queue: 4) == false)
+  }
+
   /// Without MULTIPORT only the queues of port 0 are served, and it needs no introduction.
   @Test func withoutMultiportThereIsPortZero() throws {
     var rig = try consoleRig(ports: 2)

@@ -229,6 +229,33 @@ import Virtqueue
     #expect(moved?.count == 12 + flow.count)
   }
 
+  /// A device in the place of one that ended: its driver may have switched pairs on, and sends on
+  /// them without saying so again; it gets frames where every driver has buffers.
+  @Test func aDriverWithPairsIsServed() throws {
+    var rig = try netRig(pairs: 3)
+    rig.device.resume(features: Self.features | .netQueuePairs)
+    var transmit = try NetHand(&rig, 5)
+    var first = try NetHand(&rig, 0)
+    let flow = Frames.tcp([7], port: 4242)
+    try transmit.send(rig, NetHeader(), flow)
+    try rig.settle()
+    #expect(rig.device.host.outgoing.count == 1)
+    rig.device.host.incoming = [TestFrame(bytes: flow)]
+    rig.device.host.hasNews = true
+    try first.put(rig, [], writable: [100])
+    try rig.settle()
+    let got = try first.take(rig)
+    #expect(got?.count == 12 + flow.count)
+    // What it says from now on holds, and so does its end.
+    var control = try NetHand(&rig, 6)
+    let answer = try control.command(&rig, [4, 0, 2, 0])
+    #expect(answer == 0)
+    #expect(rig.device.canServe(queue: 3) && !rig.device.canServe(queue: 5))
+    rig.device.stop()
+    rig.device.start(features: Self.features | .netQueuePairs)
+    #expect(rig.device.canServe(queue: 1) && !rig.device.canServe(queue: 3))
+  }
+
   /// Without VIRTIO_NET_F_MQ the control queue is the third, whatever the device could do.
   @Test func theControlQueueWithoutPairs() throws {
     var rig = try netRig(pairs: 4)
